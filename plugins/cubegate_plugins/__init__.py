@@ -1,0 +1,1 @@
+"""xpublish plugins of cubegate, one a file."""

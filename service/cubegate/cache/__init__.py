@@ -1,0 +1,1 @@
+"""Chunk caches: the seam and its memory, Redis and tiered implementations."""

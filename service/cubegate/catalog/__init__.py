@@ -1,0 +1,1 @@
+"""Collections as configured, datacubes as opened, and the catalog of both."""

@@ -1,0 +1,1 @@
+"""Encoded chunks: the source seam and the sources behind it."""

@@ -1,0 +1,47 @@
+"""The chunk source seam: whoever can return the exact bytes that a reference names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkReference:
+    """One upstream object, or a byte range of it.
+
+    `url` is absolute and names a scheme; `length` is in bytes, None for the whole object.
+    """
+
+    url: str
+    offset: int = 0
+    length: int | None = None
+
+
+class ChunkSource(Protocol):
+    """Reads references; implementations are loop-agnostic and safe to share between threads."""
+
+    async def get(self, reference: ChunkReference) -> bytes:
+        """Return exactly the bytes of `reference`.
+
+        Raises:
+            UpstreamObjectMissing: only where the upstream says so definitely.
+            UpstreamError: any other failure; never fewer, more or other bytes.
+        """
+        ...
+
+
+class ObjectSource(ChunkSource, Protocol):
+    """A chunk source over whole stores, which can also list what lies below a prefix."""
+
+    async def list(self, url: str) -> list[str]:
+        """Return the absolute URLs of all objects below the prefix `url`, sorted.
+
+        Raises:
+            UpstreamError: also where the upstream has no listing (plain HTTP).
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        ...

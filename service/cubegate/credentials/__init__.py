@@ -1,0 +1,1 @@
+"""Credential providers: the seam and one file per kind."""

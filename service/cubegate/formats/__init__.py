@@ -1,0 +1,1 @@
+"""Output formats: the seam, and one file per format."""

@@ -1,0 +1,165 @@
+"""Reads Zarr v2 documents (`.zarray`, `.zattrs`), as stores and reference files hold them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import struct
+from collections.abc import Mapping
+from typing import Any, Literal, cast
+
+import numpy as np
+
+from cubegate.errors import InvalidMetadata
+from cubegate.index.codecs import check_v2_codecs
+from cubegate.index.metadata import ArrayMetadata, CodecsV2
+
+MAX_CHUNK_NBYTES = 2**31
+_OBJECT_CODECS = {"vlen-utf8", "vlen-bytes", "json2", "fill_hdf_strings"}
+
+
+def parse_array_v2(
+    path: str,
+    document: Mapping[str, Any],
+    attributes: Mapping[str, Any],
+    *,
+    fill_declared: bool = True,
+) -> ArrayMetadata:
+    """Read one `.zarray` and its `.zattrs`.
+
+    `fill_declared` says whether `fill_value` is also the CF missing value, as xarray takes it,
+    or merely what unallocated chunks hold. A `_FillValue` attribute always wins.
+
+    Raises:
+        InvalidMetadata: the document is malformed.
+        UnsupportedCodec: it names a codec that is not on the allow-list.
+    """
+    try:
+        return _parse(path, document, dict(attributes), fill_declared)
+    except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
+        raise InvalidMetadata(f"array {path!r}: its .zarray cannot be read ({type(error).__name__})") from error
+
+
+def _parse(
+    path: str, document: Mapping[str, Any], attributes: dict[str, Any], fill_declared: bool
+) -> ArrayMetadata:
+    if document.get("zarr_format", 2) != 2:
+        raise InvalidMetadata(f"array {path!r}: its .zarray is not Zarr format 2")
+    shape = tuple(int(size) for size in document["shape"])
+    # kerchunk writes a zero-length dimension's chunk as 0
+    chunks = tuple(max(int(size), 1) for size in document["chunks"])
+    if len(shape) != len(chunks) or any(size < 0 for size in shape):
+        raise InvalidMetadata(f"array {path!r}: its shape {shape} and chunks {chunks} do not match")
+    dtype = parse_dtype_v2(document["dtype"])
+    filters = tuple(document.get("filters") or ())
+    compressor = document.get("compressor")
+    check_v2_codecs((*filters, *([compressor] if compressor else [])))
+    if dtype.hasobject and not any(f["id"] in _OBJECT_CODECS for f in filters):
+        raise InvalidMetadata(f"array {path!r}: its dtype is object and no filter says how objects are stored")
+    if np.prod(chunks, dtype=np.float64) * dtype.itemsize > MAX_CHUNK_NBYTES:
+        raise InvalidMetadata(f"array {path!r}: its chunks {chunks} decode to over 2 GiB")
+    order = document.get("order", "C")
+    if order not in ("C", "F"):
+        raise InvalidMetadata(f"array {path!r}: its order is {order!r}, not C or F")
+    fill = parse_fill_v2(document.get("fill_value"), dtype)
+    declared = fill if fill_declared else None
+    if "_FillValue" in attributes:
+        declared = parse_fill_attribute(attributes.pop("_FillValue"), dtype)
+    names = attributes.pop("_ARRAY_DIMENSIONS", None)
+    return ArrayMetadata(
+        path=path,
+        shape=shape,
+        chunk_shape=chunks,
+        dtype=dtype,
+        dimension_names=_dimension_names(path, names, len(shape)),
+        attributes=attributes,
+        fill_value=declared if fill is None else fill,
+        declared_fill=declared,
+        codecs=CodecsV2(filters, compressor, cast(Literal["C", "F"], order)),
+        document=document,
+    )
+
+
+def _dimension_names(path: str, names: Any, ndim: int) -> tuple[str, ...] | None:
+    if names is None:
+        return () if ndim == 0 else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidMetadata(f"array {path!r}: _ARRAY_DIMENSIONS is not a list of names")
+    if len(names) != ndim:
+        raise InvalidMetadata(f"array {path!r}: _ARRAY_DIMENSIONS names {len(names)} of {ndim} dimensions")
+    return tuple(names)
+
+
+def parse_dtype_v2(value: Any) -> np.dtype[Any]:
+    """Read a v2 `dtype`: a NumPy type string, or a list of fields."""
+    if isinstance(value, list):
+        return np.dtype([_parse_field(entry) for entry in value])
+    if not isinstance(value, str):
+        raise InvalidMetadata(f"dtype {value!r} is not a type string")
+    if value in ("string", "str"):
+        return np.dtype(object)
+    return np.dtype(value)
+
+
+def _parse_field(entry: list[Any]) -> tuple[Any, ...]:
+    name, kind, *shape = entry
+    return (str(name), parse_dtype_v2(kind), *(tuple(s) for s in shape))
+
+
+def parse_fill_v2(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Read a v2 `fill_value` as a scalar of `dtype`; None stays None."""
+    if value is None:
+        return None
+    if dtype.hasobject:
+        return "" if value == 0 else value
+    if dtype.kind == "c":
+        real, imag = value if isinstance(value, list) else (value, 0.0)
+        return dtype.type(complex(_float(real), _float(imag)))
+    if dtype.kind == "f":
+        return dtype.type(_float(value))
+    if dtype.kind in "SV":
+        return _parse_fixed_bytes(value, dtype)
+    if dtype.kind == "U":
+        return str(value) if isinstance(value, str) else ""
+    if dtype.kind in "mM":
+        return np.array(value, dtype="i8" if isinstance(value, int) else dtype).view(dtype)[()]
+    if dtype.kind == "b":
+        return np.bool_(bool(value))
+    number = _float(value)
+    if number != number or number != int(number):
+        raise InvalidMetadata(f"fill_value {value!r} is not a {dtype.name}")
+    return np.array(value if isinstance(value, int) else int(number)).astype(dtype, casting="unsafe")[()]
+
+
+def _parse_fixed_bytes(value: Any, dtype: np.dtype[Any]) -> Any:
+    if not isinstance(value, str):
+        value = ""
+    try:
+        raw = base64.standard_b64decode(value)
+    except (binascii.Error, ValueError):
+        raw = value.encode("utf-8")
+    return np.frombuffer(raw.ljust(dtype.itemsize, b"\0")[: dtype.itemsize], dtype=dtype)[0]
+
+
+def parse_fill_attribute(value: Any, dtype: np.dtype[Any]) -> Any:
+    """Read a `_FillValue` attribute, plain or in the base64 form that xarray writes for v3."""
+    if isinstance(value, list) and dtype.kind != "c":
+        value = value[0]
+    if dtype.kind == "f" and isinstance(value, str):
+        return dtype.type(_decode_float(value))
+    if dtype.kind == "c" and isinstance(value, list) and isinstance(value[0], str):
+        return dtype.type(complex(_decode_float(value[0]), _decode_float(value[1])))
+    return parse_fill_v2(value, dtype)
+
+
+def _decode_float(value: str) -> float:
+    if len(value) == 12:
+        return float(struct.unpack("<d", base64.standard_b64decode(value))[0])
+    return _float(value)
+
+
+def _float(value: Any) -> float:
+    # JSON has no NaN: Zarr writes "NaN" and "Infinity"; kerchunk also "nan" and arrays of one
+    if isinstance(value, list):
+        value = value[0]
+    return float(value)

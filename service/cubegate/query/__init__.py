@@ -1,0 +1,1 @@
+"""Selections on datasets: positions, bounding boxes, and what they cost; no HTTP."""

@@ -1,0 +1,1 @@
+"""The encoded store of a cube, its Zarr documents, and the reader and xarray backend over it."""
