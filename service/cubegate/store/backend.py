@@ -1,0 +1,144 @@
+"""The xarray side of a cube: lazily read, CF-decoded datasets over an encoded store."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from cubegate.errors import InvalidMetadata, NotFound
+from cubegate.index.metadata import ArrayMetadata
+from cubegate.store.bridge import LoopThread
+from cubegate.store.encoded import EncodedStore
+from cubegate.store.reader import EncodedArray
+
+logger = logging.getLogger(__name__)
+
+MAX_EAGER_NBYTES = 16 * 2**20
+
+
+class LazyArray(BackendArray):  # type: ignore[misc]
+    """An array that xarray indexes lazily and our reader reads."""
+
+    def __init__(self, array: EncodedArray, bridge: LoopThread) -> None:
+        self._array = array
+        self._bridge = bridge
+        self.shape = array.shape
+        self.dtype = array.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return self._bridge.run(self.async_getitem(key))
+
+    async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
+        """Read what `key` selects; called by `load_async`."""
+        if isinstance(key, indexing.VectorizedIndexer):
+            shape = self.shape
+            points = [
+                np.arange(size)[part] if isinstance(part, slice) else part
+                for size, part in zip(shape, key.tuple, strict=True)
+            ]
+            if any(isinstance(part, slice) for part in key.tuple):
+                return await self._array.read_points(_spread(key.tuple, points))
+            return await self._array.read_points(points)
+        return await self._array.read(key.tuple)
+
+
+def _spread(key: tuple[Any, ...], points: list[NDArray[np.integer[Any]]]) -> list[NDArray[np.integer[Any]]]:
+    """Give slices axes of their own behind the points' axes, in xarray's order of result axes."""
+    ndim = next(part.ndim for part in key if not isinstance(part, slice))
+    slices = [number for number, part in enumerate(key) if isinstance(part, slice)]
+    spread = []
+    for number, array in enumerate(points):
+        if number in slices:
+            axes = [1] * (ndim + len(slices))
+            axes[ndim + slices.index(number)] = array.size
+            spread.append(array.reshape(axes))
+        else:
+            spread.append(array.reshape(*array.shape, *[1] * len(slices)))
+    return spread
+
+
+async def open_dataset(
+    store: EncodedStore, bridge: LoopThread, *, group: str = "", variables: Collection[str] | None = None
+) -> xr.Dataset:
+    """Open one group as a dataset: coordinates in memory, everything else lazy.
+
+    Every lazy variable has its `EncodedArray` as `encoding["encoded_array"]`. `variables` limits
+    the data variables; coordinates and grid mappings stay.
+
+    Raises:
+        NotFound: there is no such group.
+        InvalidMetadata: its arrays disagree on the size of a dimension.
+        UpstreamError: a coordinate cannot be read.
+    """
+    if group not in store.hierarchy.groups:
+        known = ", ".join(sorted(path or "/" for path in store.hierarchy.groups))
+        raise NotFound(f"There is no group {group!r}. Groups: {known}.")
+    arrays = [array for array in store.hierarchy.arrays_in(group) if array.dimension_names is not None]
+    _check_sizes(arrays)
+    loaded = dict(zip(
+        [array.name for array in arrays],
+        await asyncio.gather(*[_variable(store, bridge, array) for array in arrays]),
+        strict=True,
+    ))  # fmt: skip
+    # building indexes and decoding times look at values, which may read
+    dataset = await asyncio.to_thread(_decode, loaded, dict(store.hierarchy.groups[group].attributes))
+    if variables is not None:
+        kept = {name for name in variables} | {name for name in dataset.data_vars if dataset[name].ndim == 0}
+        dataset = dataset.drop_vars([name for name in dataset.data_vars if name not in kept])
+    return dataset
+
+
+def _check_sizes(arrays: list[ArrayMetadata]) -> None:
+    sizes: dict[str, tuple[int, str]] = {}
+    for array in arrays:
+        for name, size in zip(array.dimension_names or (), array.shape, strict=True):
+            known = sizes.setdefault(name, (size, array.path))
+            if known[0] != size:
+                raise InvalidMetadata(
+                    f"Dimension {name!r} has size {known[0]} in array {known[1]!r} and {size} in {array.path!r}, "
+                    "so the group is no dataset; its arrays are served as Zarr only."
+                )
+
+
+async def _variable(store: EncodedStore, bridge: LoopThread, array: ArrayMetadata) -> xr.Variable:
+    encoded = EncodedArray(store, array)
+    attributes = dict(array.attributes)
+    if array.declared_fill is not None:
+        attributes["_FillValue"] = array.declared_fill
+    dimensions = array.dimension_names or ()
+    data: Any
+    if _is_eager(array):
+        data = await encoded.read([slice(None)] * len(array.shape))
+    else:
+        data = indexing.LazilyIndexedArray(LazyArray(encoded, bridge))
+    variable = xr.Variable(dimensions, data, attributes)
+    variable.encoding = {
+        "encoded_array": encoded,
+        "preferred_chunks": dict(zip(dimensions, array.chunk_shape, strict=True)),
+    }
+    return variable
+
+
+def _is_eager(array: ArrayMetadata) -> bool:
+    names = array.dimension_names or ()
+    if array.chunk_count * array.chunk_nbytes > MAX_EAGER_NBYTES:
+        return False
+    is_time = "since" in str(array.attributes.get("units", "")) and len(names) <= 1
+    return names == (array.name,) or not names or is_time
+
+
+def _decode(variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> xr.Dataset:
+    raw = xr.Dataset(variables, attrs=attributes)
+    try:
+        return xr.decode_cf(raw)
+    except (ValueError, OverflowError) as error:
+        logger.warning("times are left as numbers, since they cannot be decoded: %s", type(error).__name__)
+        return xr.decode_cf(raw, decode_times=False)

@@ -1,0 +1,225 @@
+"""Turns a chunk's encoded bytes into values, and refuses anything but exactly one chunk."""
+
+from __future__ import annotations
+
+import asyncio
+import lzma
+import math
+import struct
+import zlib
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import deflate
+import numcodecs
+import numpy as np
+from kerchunk.codecs import FillStringsCodec
+from numpy.typing import NDArray
+from zarr.core.array import create_codec_pipeline
+from zarr.core.array_spec import ArrayConfig, ArraySpec
+from zarr.core.buffer import default_buffer_prototype
+from zarr.core.metadata.v3 import ArrayV3Metadata
+
+from cubegate.errors import CorruptChunk
+from cubegate.index.metadata import ArrayMetadata, CodecsV2, CodecsV3
+
+Selection = tuple[Any, ...]
+
+# What the codecs raise on bytes that are not theirs.
+DECODING_ERRORS = (
+    ValueError, TypeError, RuntimeError, OSError, EOFError, struct.error, zlib.error,
+    lzma.LZMAError, deflate.DeflateError, OverflowError, IndexError,
+)  # fmt: skip
+
+
+class _Codec(Protocol):
+    def decode(self, data: Any) -> Any: ...
+
+
+class _Zlib:
+    """Inflates with libdeflate, whose output size must be known beforehand and bounds it."""
+
+    def __init__(self, nbytes: int) -> None:
+        self._nbytes = nbytes
+
+    def decode(self, data: Any) -> bytearray:
+        inflated: bytearray = deflate.zlib_decompress(data, self._nbytes)
+        return inflated
+
+
+class _Shuffle:
+    """Undoes the HDF5 byte shuffle with NumPy, which lets other threads run."""
+
+    def __init__(self, itemsize: int) -> None:
+        self._itemsize = itemsize
+
+    def decode(self, data: Any) -> NDArray[np.uint8]:
+        flat: NDArray[np.uint8] = np.frombuffer(data, np.uint8)
+        count = flat.size // self._itemsize
+        whole = count * self._itemsize
+        items = np.ascontiguousarray(flat[:whole].reshape(self._itemsize, count).T).reshape(-1)
+        return items if whole == flat.size else np.concatenate([items, flat[whole:]])
+
+
+class _Crc32c:
+    """Checks and strips the checksum that the v3 codec appends."""
+
+    def __init__(self) -> None:
+        self._codec = numcodecs.get_codec({"id": "crc32c", "location": "end"})
+
+    def decode(self, data: Any) -> Any:
+        return self._codec.decode(data)
+
+
+class Decoder:
+    """Decodes the chunks of one array; safe to share between threads."""
+
+    def __init__(self, array: ArrayMetadata) -> None:
+        self._array = array
+        self._shuffled = False
+        self._pipeline: _ZarrPipeline | None = None
+        if isinstance(array.codecs, CodecsV2):
+            self._steps, self._order = _steps_v2(array, array.codecs), array.codecs.order
+            self._shuffled = bool(self._steps) and isinstance(self._steps[-1], _Shuffle)
+        else:
+            self._order = "C"
+            steps = _steps_v3(array.codecs)
+            self._steps = steps or []
+            if steps is None:
+                self._pipeline = _ZarrPipeline(array)
+
+    def decode(self, data: bytes) -> NDArray[Any]:
+        """Return the values of the whole chunk, of the array's `chunk_shape` and dtype.
+
+        Raises:
+            CorruptChunk: the bytes are not one chunk.
+        """
+        try:
+            if self._pipeline is not None:
+                return self._pipeline.decode(data)
+            return self._shaped(_run(self._steps, data))
+        except DECODING_ERRORS as error:
+            raise self._corrupt(type(error).__name__) from None
+
+    def decode_selection(self, data: bytes, selection: Selection) -> NDArray[Any]:
+        """Return `decode(data)[selection]`, at the cost of the selection where the codec allows.
+
+        `selection` holds one slice or integer array (as `numpy.ix_` makes them) a dimension.
+        """
+        array = self._array
+        itemsize = array.dtype.itemsize
+        if not self._shuffled or self._order == "F" or self._steps[-1]._itemsize != itemsize:
+            return self.decode(data)[selection]
+        try:
+            planes = np.frombuffer(_run(self._steps[:-1], data), np.uint8)
+        except DECODING_ERRORS as error:
+            raise self._corrupt(type(error).__name__) from None
+        if planes.size != array.chunk_nbytes:
+            raise self._corrupt(f"{planes.size} bytes where {array.chunk_nbytes} were due")
+        picked = planes.reshape(itemsize, *array.chunk_shape)[(slice(None), *selection)]
+        items = np.ascontiguousarray(np.moveaxis(picked, 0, -1))
+        return items.view(array.dtype).reshape(picked.shape[1:])
+
+    def _shaped(self, decoded: Any) -> NDArray[Any]:
+        array = self._array
+        if array.dtype.hasobject:
+            values = np.asarray(decoded, dtype=object).reshape(-1)
+            if values.size != math.prod(array.chunk_shape):
+                raise self._corrupt(f"{values.size} values")
+            return values.reshape(array.chunk_shape, order=self._order)
+        raw = np.ascontiguousarray(decoded) if isinstance(decoded, np.ndarray) else np.frombuffer(decoded, np.uint8)
+        if raw.nbytes != array.chunk_nbytes:
+            raise self._corrupt(f"{raw.nbytes} bytes where {array.chunk_nbytes} were due")
+        return raw.reshape(-1).view(array.dtype).reshape(array.chunk_shape, order=self._order)
+
+    def _corrupt(self, what: str) -> CorruptChunk:
+        return CorruptChunk(f"A chunk of array {self._array.path!r} does not decode to one chunk ({what}).")
+
+
+def decode(array: ArrayMetadata, data: bytes) -> NDArray[Any]:
+    """Decode one chunk of `array`; see `Decoder.decode`."""
+    return Decoder(array).decode(data)
+
+
+def _run(steps: list[_Codec], data: Any) -> Any:
+    for step in steps:
+        data = step.decode(data)
+    return data
+
+
+def _steps_v2(array: ArrayMetadata, codecs: CodecsV2) -> list[_Codec]:
+    encoding = [*codecs.filters, *([codecs.compressor] if codecs.compressor else [])]
+    sizes = _sizes_before(array, encoding)
+    return [
+        _numcodec(configuration, nbytes)
+        for configuration, nbytes in zip(reversed(encoding), reversed(sizes), strict=True)
+    ]
+
+
+def _sizes_before(array: ArrayMetadata, encoding: list[Mapping[str, Any]]) -> list[int | None]:
+    """The byte size of what each codec was given when encoding; None where it is not known."""
+    size: int | None = None if array.dtype.hasobject else array.chunk_nbytes
+    sizes = []
+    for configuration in encoding:
+        sizes.append(size)
+        if size is None or configuration["id"] == "shuffle":
+            continue
+        size = size + 4 if configuration["id"] in ("fletcher32", "crc32", "adler32", "crc32c") else None
+    return sizes
+
+
+def _numcodec(configuration: Mapping[str, Any], nbytes: int | None) -> _Codec:
+    identifier = configuration["id"]
+    if identifier == "zlib" and nbytes:
+        return _Zlib(nbytes)
+    if identifier == "shuffle":
+        return _Shuffle(int(configuration.get("elementsize", 4)))
+    if identifier == "fill_hdf_strings":
+        return FillStringsCodec.from_config({k: v for k, v in configuration.items() if k != "id"})
+    codec: _Codec = numcodecs.get_codec(dict(configuration))
+    return codec
+
+
+def _steps_v3(codecs: CodecsV3) -> list[_Codec] | None:
+    """The steps that undo a pipeline of `bytes` and bytes-to-bytes codecs, None for any other."""
+    first, *rest = codecs.codecs
+    if first["name"] not in ("bytes", "vlen-utf8", "vlen-bytes"):
+        return None
+    steps: list[_Codec] = []
+    for codec in reversed(rest):
+        name, configuration = codec["name"], codec.get("configuration") or {}
+        if name == "crc32c":
+            steps.append(_Crc32c())
+        elif name in ("gzip", "zstd", "blosc"):
+            steps.append(numcodecs.get_codec({"id": name}))
+        else:
+            steps.append(_numcodec({"id": name.removeprefix("numcodecs."), **configuration}, None))
+    if first["name"] != "bytes":
+        steps.append(numcodecs.get_codec({"id": first["name"]}))
+    return steps
+
+
+class _ZarrPipeline:
+    """Any other v3 pipeline (sharding, transpose, array-to-array codecs) through zarr-python's own."""
+
+    def __init__(self, array: ArrayMetadata) -> None:
+        metadata = ArrayV3Metadata.from_dict({**array.document, "attributes": {}})
+        self._pipeline = create_codec_pipeline(metadata)
+        self._array = array
+        self._spec = ArraySpec(
+            shape=array.chunk_shape,
+            dtype=metadata.data_type,
+            fill_value=metadata.fill_value,
+            config=ArrayConfig.from_dict({}),
+            prototype=default_buffer_prototype(),
+        )
+
+    def decode(self, data: bytes) -> NDArray[Any]:
+        encoded = self._spec.prototype.buffer.from_bytes(data)
+        decoded = list(asyncio.run(self._pipeline.decode([(encoded, self._spec)])))[0]
+        if decoded is None:
+            return np.full(self._array.chunk_shape, self._array.fill_value, self._array.dtype)
+        values = decoded.as_numpy_array()
+        if self._array.dtype.hasobject:
+            return np.asarray(values, dtype=object)
+        return np.ascontiguousarray(values).astype(self._array.dtype, copy=False)

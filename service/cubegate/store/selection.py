@@ -1,0 +1,163 @@
+"""Plans which chunks a selection touches, and what goes where."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Indexer = int | slice | NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class ChunkPart:
+    """The part of one chunk that a selection wants.
+
+    `inside` selects from the chunk's values and `outside` places them in the result; each is
+    one index for every dimension, as `numpy.ix_` makes them.
+    """
+
+    chunk: tuple[int, ...]
+    inside: tuple[Any, ...]
+    outside: tuple[Any, ...]
+
+
+class OuterSelection:
+    """A selection of one indexer a dimension, each independent of the others.
+
+    Integers keep their dimension, with length 1, until `squeeze` is applied to the result.
+    """
+
+    def __init__(self, shape: Sequence[int], chunk_shape: Sequence[int], indexers: Sequence[Indexer]) -> None:
+        self._axes = [
+            _split_axis(size, chunk, indexer)
+            for size, chunk, indexer in zip(shape, chunk_shape, indexers, strict=True)
+        ]
+        self.shape = tuple(
+            _length(size, indexer) for size, indexer in zip(shape, indexers, strict=True)
+        )
+        self.squeeze = tuple(
+            0 if isinstance(indexer, int | np.integer) else slice(None) for indexer in indexers
+        )
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks the selection touches."""
+        return math.prod(len(axis) for axis in self._axes)
+
+    def chunks(self) -> NDArray[np.int64]:
+        """The coordinates of the chunks touched, of shape (n, ndim)."""
+        if not self._axes:
+            return np.zeros((1, 0), np.int64)
+        grid = np.meshgrid(*[[number for number, _, _ in axis] for axis in self._axes], indexing="ij")
+        return np.stack([part.reshape(-1) for part in grid], axis=-1).astype(np.int64)
+
+    def parts(self) -> Iterator[ChunkPart]:
+        """Yield one part for each chunk touched."""
+        for combination in itertools.product(*self._axes):
+            numbers = tuple(number for number, _, _ in combination)
+            inside = _open_mesh([part for _, part, _ in combination])
+            outside = _open_mesh([part for _, _, part in combination])
+            yield ChunkPart(numbers, inside, outside)
+
+
+class PointSelection:
+    """A selection of points: one integer array a dimension, all of one shape."""
+
+    def __init__(self, shape: Sequence[int], chunk_shape: Sequence[int], indexers: Sequence[Any]) -> None:
+        arrays = np.broadcast_arrays(*(np.asarray(indexer) for indexer in indexers))
+        self.shape = arrays[0].shape
+        flat = [
+            np.where(array < 0, array + size, array).reshape(-1)
+            for array, size in zip(arrays, shape, strict=True)
+        ]
+        self._inside = [points % chunk for points, chunk in zip(flat, chunk_shape, strict=True)]
+        numbers = np.stack([points // chunk for points, chunk in zip(flat, chunk_shape, strict=True)], axis=-1)
+        self._chunks, self._member = np.unique(numbers, axis=0, return_inverse=True)
+
+    @property
+    def chunk_count(self) -> int:
+        """How many chunks the selection touches."""
+        return len(self._chunks)
+
+    def chunks(self) -> NDArray[np.int64]:
+        """The coordinates of the chunks touched, of shape (n, ndim)."""
+        return self._chunks.astype(np.int64)
+
+    def parts(self) -> Iterator[ChunkPart]:
+        """Yield one part for each chunk touched; `outside` indexes the flattened result."""
+        order = np.argsort(self._member.reshape(-1), kind="stable")
+        starts = np.searchsorted(self._member.reshape(-1)[order], np.arange(len(self._chunks) + 1))
+        for number, chunk in enumerate(self._chunks):
+            points = order[starts[number] : starts[number + 1]]
+            yield ChunkPart(
+                tuple(int(part) for part in chunk), tuple(axis[points] for axis in self._inside), (points,)
+            )
+
+
+def _length(size: int, indexer: Indexer) -> int:
+    if isinstance(indexer, slice):
+        return len(range(*indexer.indices(size)))
+    return 1 if isinstance(indexer, int | np.integer) else len(indexer)
+
+
+def _split_axis(size: int, chunk: int, indexer: Indexer) -> list[tuple[int, Any, Any]]:
+    """Split one indexer by chunk: (chunk number, index inside the chunk, index in the result)."""
+    if isinstance(indexer, int | np.integer):
+        position = int(indexer) + (size if indexer < 0 else 0)
+        return [(position // chunk, slice(position % chunk, position % chunk + 1), slice(0, 1))]
+    if isinstance(indexer, slice):
+        return _split_slice(indexer.indices(size), chunk)
+    positions = np.where(indexer < 0, indexer + size, indexer)
+    numbers = positions // chunk
+    return [
+        (int(number), positions[where] % chunk, where)
+        for number in np.unique(numbers)
+        for where in [np.flatnonzero(numbers == number)]
+    ]
+
+
+def _split_slice(bounds: tuple[int, int, int], chunk: int) -> list[tuple[int, Any, Any]]:
+    positions = range(*bounds)
+    if not positions:
+        return []
+    if positions.step < 0:
+        reverse = _split_slice((positions[-1], positions[0] + 1, -positions.step), chunk)
+        last = len(positions) - 1
+        return [
+            (number, inside, slice(last - outside.start, last - outside.stop if last >= outside.stop else None, -1))
+            for number, inside, outside in reverse
+        ]
+    split = []
+    done = 0
+    while done < len(positions):
+        first = positions[done]
+        number = first // chunk
+        stop = (number + 1) * chunk
+        count = len(range(first, min(stop, positions.stop), positions.step))
+        start = first - number * chunk
+        inside = slice(start, start + (count - 1) * positions.step + 1, positions.step)
+        split.append((number, inside, slice(done, done + count)))
+        done += count
+    return split
+
+
+def _open_mesh(parts: list[Any]) -> tuple[Any, ...]:
+    """Slices stay slices; once arrays take part, everything becomes arrays for `numpy.ix_`."""
+    if all(isinstance(part, slice) for part in parts):
+        return tuple(parts)
+    return np.ix_(*[_positions(part) for part in parts])
+
+
+def _positions(part: Any) -> NDArray[np.integer[Any]]:
+    if not isinstance(part, slice):
+        return np.asarray(part)
+    step = part.step or 1
+    if step < 0:
+        return np.arange(part.start, -1 if part.stop is None else part.stop, step)
+    return np.arange(part.start, part.stop, step)
