@@ -1,1 +1,24 @@
 """What plugins import: the datacube dependency, problems, responses."""
+
+from cubegate.api.dependencies import Services, datacube, formats, limits, services
+from cubegate.api.problems import PROBLEM_RESPONSES, problem, problem_of, register_problems
+from cubegate.api.responses import respond
+from cubegate.catalog.datacube import Datacube
+from cubegate.settings import LimitSettings
+from cubegate.store.encoded import EncodedStore
+
+__all__ = [
+    "PROBLEM_RESPONSES",
+    "Datacube",
+    "EncodedStore",
+    "LimitSettings",
+    "Services",
+    "datacube",
+    "formats",
+    "limits",
+    "problem",
+    "problem_of",
+    "register_problems",
+    "respond",
+    "services",
+]

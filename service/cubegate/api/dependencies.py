@@ -1,0 +1,53 @@
+"""What a route depends on, taken from the application that `create_app` composed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Path, Request
+
+from cubegate.api.spool import Spool
+from cubegate.catalog.catalog import Catalog
+from cubegate.catalog.datacube import Datacube
+from cubegate.formats.output import OutputFormat
+from cubegate.settings import LimitSettings
+
+
+@dataclass(frozen=True)
+class Services:
+    """Everything that routes share; `create_app` puts one at `app.state.services`."""
+
+    catalog: Catalog
+    limits: LimitSettings
+    formats: Mapping[str, OutputFormat]
+    spool: Spool
+
+
+def services(request: Request) -> Services:
+    """The services of the application that answers `request`."""
+    found: Services = request.app.state.services
+    return found
+
+
+async def datacube(
+    request: Request,
+    dataset_id: Annotated[str, Path(description="A dataset's id, or `id@version`", examples=["opera-f11116"])],
+) -> Datacube:
+    """The datacube that the path names.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return await services(request).catalog.get(dataset_id)
+
+
+def limits(request: Request) -> LimitSettings:
+    """What one query may cost."""
+    return services(request).limits
+
+
+def formats(request: Request) -> Mapping[str, OutputFormat]:
+    """The installed output formats by name."""
+    return services(request).formats

@@ -1,0 +1,140 @@
+"""The catalog: from a dataset id to its opened datacube, following changes of the files behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+from cubegate.catalog.collection import Collection, load_collections
+from cubegate.catalog.datacube import Datacube
+from cubegate.errors import ConfigurationError, NotFound
+
+logger = logging.getLogger(__name__)
+
+Opener = Callable[[Collection, Path], Awaitable[Datacube]]
+Stamp = tuple[tuple[str, int, int], ...]
+
+CHECK_INTERVAL = 1.0
+
+
+class Catalog:
+    """All collections of a server; each cube is opened at its first use.
+
+    A changed, added or removed collection file, or index file behind one, is noticed within
+    about a second. A file that became invalid keeps what was mounted before and is logged.
+    """
+
+    def __init__(self, patterns: Sequence[str], directory: Path, opener: Opener) -> None:
+        self._patterns, self._directory, self._opener = patterns, directory, opener
+        self._collections: dict[str, tuple[Path, Collection]] = {}
+        self._cubes: dict[str, tuple[Stamp, Datacube]] = {}
+        self._opening: dict[tuple[int, str], asyncio.Task[Datacube]] = {}
+        self._checked = 0.0
+        self._files: Stamp = ()
+
+    def load(self) -> None:
+        """Read all collection files.
+
+        Raises:
+            ConfigurationError: one of them is invalid.
+        """
+        self._files = self._stamp_files()
+        self._collections = load_collections(self._patterns, self._directory)
+
+    def ids(self) -> list[str]:
+        """The ids of all collections, sorted."""
+        self._refresh()
+        return sorted(self._collections)
+
+    def collection(self, dataset_id: str) -> Collection:
+        """Return one collection as configured.
+
+        Raises:
+            NotFound: there is none of that id.
+        """
+        self._refresh()
+        try:
+            return self._collections[dataset_id][1]
+        except KeyError:
+            raise NotFound(f"There is no dataset {dataset_id!r}. GET /datasets lists those that exist.") from None
+
+    async def get(self, dataset_id: str) -> Datacube:
+        """Return the datacube of `id` or `id@version`, opening it at first use.
+
+        Raises:
+            NotFound: no such dataset, or not in that version.
+            UpstreamError, InvalidReference, ConfigurationError: it cannot be opened.
+        """
+        name, _, version = dataset_id.partition("@")
+        collection = self.collection(name)
+        cube = await self._current(collection, self._collections[name][0])
+        if version and version != cube.version:
+            raise NotFound(f"Dataset {name!r} is not mounted in version {version!r}; it is now in {cube.version!r}.")
+        return cube
+
+    async def _current(self, collection: Collection, file: Path) -> Datacube:
+        stamp = _stamp_source(file, collection, self._directory)
+        held = self._cubes.get(collection.id)
+        if held is not None and held[0] == stamp:
+            return held[1]
+        # one opening per event loop: tasks cannot be awaited across loops
+        key = (id(asyncio.get_running_loop()), collection.id)
+        task = self._opening.get(key)
+        if task is None:
+            task = asyncio.ensure_future(self._open(collection, file, stamp))
+            self._opening[key] = task
+            task.add_done_callback(lambda done: self._opening.pop(key, None))
+        # a client that leaves must not stop the opening that others wait for
+        return await asyncio.shield(task)
+
+    async def _open(self, collection: Collection, file: Path, stamp: Stamp) -> Datacube:
+        cube = await self._opener(collection, file)
+        self._cubes[collection.id] = (stamp, cube)
+        for note in cube.notes:
+            logger.warning("dataset %s: %s", collection.id, note)
+        return cube
+
+    def _refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._checked < CHECK_INTERVAL:
+            return
+        self._checked = now
+        files = self._stamp_files()
+        if files == self._files:
+            return
+        self._files = files
+        try:
+            self._collections = load_collections(self._patterns, self._directory)
+        except ConfigurationError as error:
+            logger.error("the collections stay as they were: %s", error)
+            return
+        self._cubes = {name: held for name, held in self._cubes.items() if name in self._collections}
+
+    def _stamp_files(self) -> Stamp:
+        found = (file for pattern in self._patterns for file in _matches(pattern, self._directory))
+        return tuple(sorted(_stamp(file) for file in found))
+
+
+def _matches(pattern: str, directory: Path) -> list[Path]:
+    path = Path(pattern)
+    return [path] if path.is_absolute() else list(directory.glob(pattern))
+
+
+def _stamp(file: Path) -> tuple[str, int, int]:
+    try:
+        status = file.stat()
+    except OSError:
+        return (str(file), 0, 0)
+    return (str(file), status.st_mtime_ns, status.st_size)
+
+
+def _stamp_source(file: Path, collection: Collection, directory: Path) -> Stamp:
+    stamps = [_stamp(file)]
+    if "://" not in collection.source.href:
+        stamps.append(_stamp(directory / collection.source.href))
+    elif collection.source.href.startswith("file://"):
+        stamps.append(_stamp(Path(collection.source.href.removeprefix("file://"))))
+    return tuple(stamps)

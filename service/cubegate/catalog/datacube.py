@@ -1,0 +1,70 @@
+"""A datacube as opened: one collection's store, its datasets and its Zarr documents."""
+
+from __future__ import annotations
+
+import xarray as xr
+
+from cubegate.catalog.collection import Collection, DimensionSettings
+from cubegate.store.backend import open_dataset
+from cubegate.store.bridge import LoopThread
+from cubegate.store.encoded import EncodedStore
+
+
+class Datacube:
+    """One mounted cube.
+
+    `notes` are for the operator: what was assumed when the cube was opened.
+    """
+
+    def __init__(
+        self, collection: Collection, store: EncodedStore, bridge: LoopThread, notes: tuple[str, ...] = ()
+    ) -> None:
+        self.collection = collection
+        self.store = store
+        self.notes = notes
+        self._bridge = bridge
+        self._datasets: dict[str, xr.Dataset] = {}
+
+    @property
+    def id(self) -> str:
+        """The collection's id, without a version."""
+        return self.collection.id
+
+    @property
+    def title(self) -> str:
+        """The collection's title, or its id."""
+        return self.collection.title or self.collection.id
+
+    @property
+    def version(self) -> str:
+        """The content hash of the store."""
+        return self.store.version
+
+    @property
+    def crs(self) -> str | None:
+        """The CRS that the configuration gives, if any."""
+        return self.collection.crs
+
+    @property
+    def dimensions(self) -> DimensionSettings:
+        """The names of the x, y and time dimensions that the configuration gives."""
+        return self.collection.dimensions
+
+    async def dataset(self, group: str = "") -> xr.Dataset:
+        """Return the lazily read, CF-decoded dataset of one group.
+
+        Raises:
+            NotFound: there is no such group.
+            UpstreamError: a coordinate cannot be read.
+        """
+        group = group.strip("/")
+        if group not in self._datasets:
+            self._datasets[group] = await open_dataset(
+                self.store, self._bridge, group=group, variables=self.collection.variables
+            )
+        return self._datasets[group]
+
+    def dataset_now(self, group: str = "") -> xr.Dataset:
+        """Return the dataset of one group to a caller outside the event loop; blocks."""
+        return self._bridge.run(self.dataset(group))
+
