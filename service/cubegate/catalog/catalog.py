@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from cubegate.catalog.collection import Collection, load_collections
 from cubegate.catalog.datacube import Datacube
@@ -76,7 +77,7 @@ class Catalog:
         return cube
 
     async def _current(self, collection: Collection, file: Path) -> Datacube:
-        stamp = _stamp_source(file, collection, self._directory)
+        stamp = _stamp_source(file, collection)
         held = self._cubes.get(collection.id)
         if held is not None and held[0] == stamp:
             return held[1]
@@ -131,10 +132,17 @@ def _stamp(file: Path) -> tuple[str, int, int]:
     return (str(file), status.st_mtime_ns, status.st_size)
 
 
-def _stamp_source(file: Path, collection: Collection, directory: Path) -> Stamp:
-    stamps = [_stamp(file)]
-    if "://" not in collection.source.href:
-        stamps.append(_stamp(directory / collection.source.href))
-    elif collection.source.href.startswith("file://"):
-        stamps.append(_stamp(Path(collection.source.href.removeprefix("file://"))))
-    return tuple(stamps)
+def _stamp_source(file: Path, collection: Collection) -> Stamp:
+    source = local_path(collection.source.href, file)
+    return (_stamp(file), *([_stamp(source)] if source is not None else []))
+
+
+def local_path(href: str, file: Path) -> Path | None:
+    """Return the local path that `href` in the collection file `file` names, None for a remote one.
+
+    A path without a scheme is relative to the collection file.
+    """
+    parts = urlsplit(href)
+    if parts.scheme == "file":
+        return Path(unquote(parts.path))
+    return None if parts.scheme else file.resolve().parent / href

@@ -1,0 +1,161 @@
+"""The composition root: the one place that reads settings and names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Literal
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+from starlette.middleware.cors import CORSMiddleware
+from xpublish import Plugin, Rest
+
+from cubegate import __version__
+from cubegate.api.dependencies import Services
+from cubegate.api.health import router as health_router
+from cubegate.api.problems import ErrorBoundary, register_problems
+from cubegate.api.provider import DatasetProvider
+from cubegate.api.spool import Spool
+from cubegate.cache.cache import ChunkCache
+from cubegate.cache.memory import MemoryCache
+from cubegate.cache.redis import RedisCache
+from cubegate.cache.tiered import TieredCache
+from cubegate.catalog.catalog import Catalog
+from cubegate.catalog.opening import CubeOpener
+from cubegate.chunks.upstream import Upstreams, open_upstreams
+from cubegate.credentials import open_credentials
+from cubegate.formats.output import output_formats
+from cubegate.index.build import build_index
+from cubegate.index.file import write_index
+from cubegate.settings import CacheSettings, Settings, load_settings
+from cubegate.store.bridge import LoopThread
+
+PLUGIN_PREFIX = "cubegate_"
+CONFIG_VARIABLE = "CUBEGATE_CONFIG"
+EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Last-Modified", "Retry-After")
+
+DESCRIPTION = """A gateway to virtual datacubes.
+
+* **Zarr over HTTP**: `xr.open_zarr("…/datasets/{id}/zarr")`
+* **One point's time series**: `/datasets/{id}/timeseries?lon=&lat=&f=csv`
+* **One bbox's subset**: `/datasets/{id}/subset?bbox=&f=netcdf`
+"""
+
+
+def open_catalog(settings: Settings, environment: Mapping[str, str]) -> tuple[Catalog, Upstreams, LoopThread, ChunkCache]:
+    """Compose the catalog and what it reads through.
+
+    Raises:
+        ConfigurationError: the settings or a collection file cannot be used.
+    """
+    upstreams = open_upstreams(settings.upstreams, open_credentials(settings.credentials, environment))
+    bridge = LoopThread()
+    cache = _open_cache(settings.cache)
+    catalog = Catalog(settings.collections, settings.directory, CubeOpener(upstreams, cache, bridge))
+    catalog.load()
+    return catalog, upstreams, bridge, cache
+
+
+def _open_cache(settings: CacheSettings) -> ChunkCache:
+    memory = MemoryCache(settings.memory)
+    return TieredCache(memory, RedisCache(settings.redis)) if settings.redis else memory
+
+
+def create_app(settings: Settings, environment: Mapping[str, str] | None = None) -> FastAPI:
+    """Compose the server.
+
+    `environment` holds the secrets that the settings name; the process's own by default.
+
+    Raises:
+        ConfigurationError: the settings or a collection file cannot be used.
+    """
+    catalog, upstreams, bridge, cache = open_catalog(settings, os.environ if environment is None else environment)
+    spool = Spool(2 * settings.limits.bytes)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await upstreams.aclose()
+        await cache.aclose()
+        bridge.close()
+        spool.close()
+
+    plugins: dict[str, Plugin] = {"datasets": DatasetProvider(catalog, bridge)}
+    for entry in entry_points(group="xpublish.plugin"):
+        if entry.name.startswith(PLUGIN_PREFIX):
+            plugins[entry.name] = entry.load()()
+    rest = Rest(
+        plugins=plugins,
+        app_kws={"title": "cubegate", "version": __version__, "description": DESCRIPTION, "lifespan": lifespan},
+    )
+    app: FastAPI = rest.app
+    app.state.services = Services(catalog, settings.limits, output_formats(), spool)
+    app.include_router(health_router)
+    register_problems(app)
+    _answer_head(app)
+    app.add_middleware(ErrorBoundary)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=list(settings.server.cors_origins),
+        allow_methods=["GET", "HEAD", "OPTIONS", "POST"],
+        allow_headers=["*"],
+        expose_headers=list(EXPOSED_HEADERS),
+        max_age=86_400,
+    )
+    return app
+
+
+def _answer_head(app: FastAPI) -> None:
+    """Let every GET route answer HEAD too, which FastAPI leaves at 405 and GDAL takes for an error."""
+    for route in list(app.router.routes):
+        if isinstance(route, APIRoute) and route.methods == {"GET"}:
+            head = copy.copy(route)
+            head.methods, head.include_in_schema = {"HEAD"}, False
+            app.router.routes.append(head)
+
+
+def create_app_from_environment() -> FastAPI:
+    """Compose the server from the file that CUBEGATE_CONFIG names; what each uvicorn worker calls."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    return create_app(load_settings(Path(os.environ[CONFIG_VARIABLE]), os.environ))
+
+
+async def index_source(
+    settings: Settings,
+    environment: Mapping[str, str],
+    href: str,
+    output: Path,
+    *,
+    group: str,
+    fill: Literal["auto", "declared", "storage"],
+    allow_missing_partitions: Sequence[str],
+) -> str:
+    """Convert the references at `href`, a path or a URL, into the index file `output`.
+
+    Returns:
+        The version of the index.
+
+    Raises:
+        InvalidReference, UpstreamError: see `cubegate.index.build.build_index`.
+    """
+    upstreams = open_upstreams(settings.upstreams, open_credentials(settings.credentials, environment))
+    try:
+        index = await build_index(
+            href if "://" in href else Path(href).resolve().as_uri(),
+            upstreams,
+            check_url=upstreams.check,
+            group=group,
+            fill=fill,
+            allow_missing_partitions=allow_missing_partitions,
+        )
+    finally:
+        await upstreams.aclose()
+    await asyncio.to_thread(write_index, index, output)
+    return index.version

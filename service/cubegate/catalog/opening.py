@@ -1,0 +1,104 @@
+"""Opens a configured collection: one function a kind of source."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from cubegate.cache.cache import ChunkCache
+from cubegate.catalog.catalog import local_path
+from cubegate.catalog.collection import Collection
+from cubegate.catalog.datacube import Datacube
+from cubegate.chunks.cached import Cached
+from cubegate.chunks.single_flight import SingleFlight
+from cubegate.chunks.source import ChunkReference
+from cubegate.chunks.upstream import Upstreams
+from cubegate.index.build import build_index
+from cubegate.index.file import open_index
+from cubegate.index.index import Index
+from cubegate.store.bridge import LoopThread
+from cubegate.store.encoded import EncodedStore
+from cubegate.store.sources.icechunk import IcechunkAccess, open_icechunk_store
+from cubegate.store.sources.zarr import open_zarr_store
+
+
+class CubeOpener:
+    """Opens collections over shared upstreams and a shared cache."""
+
+    def __init__(self, upstreams: Upstreams, cache: ChunkCache, bridge: LoopThread) -> None:
+        self._upstreams, self._cache, self._bridge = upstreams, cache, bridge
+
+    async def __call__(self, collection: Collection, file: Path) -> Datacube:
+        """Open `collection`, which was read from `file`.
+
+        Raises:
+            ConfigurationError: its source cannot be used as configured.
+            InvalidReference: its references or metadata are malformed or not allowed.
+            UpstreamError: they cannot be read.
+        """
+        kind = collection.source.kind
+        if kind == "zarr":
+            return self._cube(collection, await self._open_zarr(collection, file))
+        if kind == "icechunk":
+            return self._cube(collection, await self._open_icechunk(collection, file))
+        if kind == "index":
+            return self._indexed(collection, await self._open_index(collection, file))
+        return self._indexed(collection, await self.build(collection, file))
+
+    async def build(self, collection: Collection, file: Path) -> Index:
+        """Build the index of a kerchunk collection."""
+        source = collection.source
+        return await build_index(
+            url_of(source.href, file),
+            self._upstreams,
+            check_url=self._upstreams.check,
+            group=source.group,
+            allow_missing_partitions=source.allow_missing_partitions,
+            fill=source.fill,
+        )
+
+    def _cube(self, collection: Collection, store: EncodedStore, notes: tuple[str, ...] = ()) -> Datacube:
+        return Datacube(collection, store, self._bridge, notes)
+
+    def _indexed(self, collection: Collection, index: Index) -> Datacube:
+        for url in index.urls:
+            self._upstreams.check(url)
+        source = Cached(SingleFlight(self._upstreams), self._cache, index.version)
+        notes = tuple(
+            f"array {path!r}: its granule could not say whether fill_value means missing; assumed that it does"
+            for path in index.assumed_fill
+        )
+        return self._cube(collection, EncodedStore(index.hierarchy, index, source, version=index.version), notes)
+
+    async def _open_zarr(self, collection: Collection, file: Path) -> EncodedStore:
+        source = collection.source
+        return await open_zarr_store(
+            url_of(source.href, file), self._upstreams, group=source.group, missing=source.missing
+        )
+
+    async def _open_index(self, collection: Collection, file: Path) -> Index:
+        path = local_path(collection.source.href, file)
+        if path is not None:
+            return await asyncio.to_thread(open_index, path)
+        data = await self._upstreams.get(ChunkReference(collection.source.href))
+        return await asyncio.to_thread(_open_copy, data)
+
+    async def _open_icechunk(self, collection: Collection, file: Path) -> EncodedStore:
+        raise NotImplementedError
+
+
+def _open_copy(data: bytes) -> Index:
+    with tempfile.NamedTemporaryFile(suffix=".index") as copy:
+        copy.write(data)
+        copy.flush()
+        # the mapping keeps the file's contents after its name is gone
+        return open_index(Path(copy.name))
+
+
+def url_of(href: str, file: Path) -> str:
+    """Return `href` of the collection file `file` as an absolute URL."""
+    if urlsplit(href).scheme:
+        return href
+    return (file.resolve().parent / href).resolve().as_uri()
