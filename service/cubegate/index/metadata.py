@@ -123,7 +123,9 @@ class Hierarchy:
         return sorted(p.rpartition("/")[2] for p in paths if p.rpartition("/")[0] == group)
 
 
-def with_parents(groups: Mapping[str, GroupMetadata], arrays: Mapping[str, ArrayMetadata]) -> dict[str, GroupMetadata]:
+def with_parents(
+    groups: Mapping[str, GroupMetadata], arrays: Mapping[str, ArrayMetadata]
+) -> dict[str, GroupMetadata]:
     """Return `groups` with the root and every implied parent group added."""
     found = dict(groups)
     found.setdefault("", GroupMetadata(""))

@@ -37,7 +37,8 @@ def parse_array_v2(
     try:
         return _parse(path, document, dict(attributes), fill_declared)
     except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
-        raise InvalidMetadata(f"array {path!r}: its .zarray cannot be read ({type(error).__name__})") from error
+        problem = type(error).__name__
+        raise InvalidMetadata(f"array {path!r}: its .zarray cannot be read ({problem})") from error
 
 
 def _parse(
@@ -55,7 +56,7 @@ def _parse(
     compressor = document.get("compressor")
     check_v2_codecs((*filters, *([compressor] if compressor else [])))
     if dtype.hasobject and not any(f["id"] in _OBJECT_CODECS for f in filters):
-        raise InvalidMetadata(f"array {path!r}: its dtype is object and no filter says how objects are stored")
+        raise InvalidMetadata(f"array {path!r}: no filter says how its objects are stored")
     if np.prod(chunks, dtype=np.float64) * dtype.itemsize > MAX_CHUNK_NBYTES:
         raise InvalidMetadata(f"array {path!r}: its chunks {chunks} decode to over 2 GiB")
     order = document.get("order", "C")
@@ -75,7 +76,7 @@ def _parse(
         attributes=attributes,
         fill_value=declared if fill is None else fill,
         declared_fill=declared,
-        codecs=CodecsV2(filters, compressor, cast(Literal["C", "F"], order)),
+        codecs=CodecsV2(filters, compressor, cast("Literal['C', 'F']", order)),
         document=document,
     )
 
@@ -106,7 +107,7 @@ def _parse_field(entry: list[Any]) -> tuple[Any, ...]:
     return (str(name), parse_dtype_v2(kind), *(tuple(s) for s in shape))
 
 
-def parse_fill_v2(value: Any, dtype: np.dtype[Any]) -> Any:
+def parse_fill_v2(value: Any, dtype: np.dtype[Any]) -> Any:  # noqa: PLR0911 - one return a kind of type
     """Read a v2 `fill_value` as a scalar of `dtype`; None stays None."""
     if value is None:
         return None
@@ -126,7 +127,7 @@ def parse_fill_v2(value: Any, dtype: np.dtype[Any]) -> Any:
     if dtype.kind == "b":
         return np.bool_(bool(value))
     number = _float(value)
-    if number != number or number != int(number):
+    if not number.is_integer():
         raise InvalidMetadata(f"fill_value {value!r} is not a {dtype.name}")
     return np.array(value if isinstance(value, int) else int(number)).astype(dtype, casting="unsafe")[()]
 
@@ -135,7 +136,7 @@ def _parse_fixed_bytes(value: Any, dtype: np.dtype[Any]) -> Any:
     if not isinstance(value, str):
         value = ""
     try:
-        raw = base64.standard_b64decode(value)
+        raw = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
         raw = value.encode("utf-8")
     return np.frombuffer(raw.ljust(dtype.itemsize, b"\0")[: dtype.itemsize], dtype=dtype)[0]

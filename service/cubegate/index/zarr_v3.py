@@ -26,7 +26,8 @@ def parse_array_v3(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
     try:
         parsed = ArrayV3Metadata.from_dict(dict(document))
     except (KeyError, TypeError, ValueError) as error:
-        raise InvalidMetadata(f"array {path!r}: its zarr.json cannot be read ({type(error).__name__})") from error
+        problem = type(error).__name__
+        raise InvalidMetadata(f"array {path!r}: its zarr.json cannot be read ({problem})") from error
     if document["chunk_grid"]["name"] != "regular":
         raise InvalidMetadata(f"array {path!r}: its chunk grid is not regular")
     dtype = _storage_dtype(parsed.data_type.to_native_dtype(), codecs)

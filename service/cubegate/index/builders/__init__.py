@@ -1,0 +1,1 @@
+"""Builders: whatever describes a cube by byte ranges becomes an index."""

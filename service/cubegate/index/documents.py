@@ -1,0 +1,121 @@
+"""Reads the Zarr metadata documents of a reference file into groups, arrays and refusals."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cubegate.errors import InvalidReference
+from cubegate.index.index import StoredArray
+from cubegate.index.metadata import ArrayMetadata
+from cubegate.index.table import MAX_CHUNKS
+
+METADATA_NAMES = frozenset({".zgroup", ".zattrs", ".zarray", "zarr.json"})
+_BYTES_TO_BYTES = frozenset({"zlib", "zstd", "blosc", "gzip", "lz4", "bz2", "lzma"})
+
+
+@dataclass
+class Documents:
+    """The documents below one group, by path from it.
+
+    `arrays` can be served and are parsed in `metadata`; `skipped` says why the others cannot.
+    """
+
+    groups: dict[str, dict[str, Any]] = field(default_factory=dict)
+    arrays: dict[str, StoredArray] = field(default_factory=dict)
+    metadata: dict[str, ArrayMetadata] = field(default_factory=dict)
+    skipped: dict[str, str] = field(default_factory=dict)
+
+
+def split_key(key: str) -> tuple[str, str]:
+    """Return the path of the node that a metadata or chunk key belongs to, and its last part.
+
+    Raises:
+        InvalidReference: the key is not a relative path without `.` and `..`.
+    """
+    path, _, name = key.rpartition("/")
+    if path and any(part in ("", ".", "..") for part in path.split("/")):
+        raise InvalidReference(f"The key {key[:200]!r} is not a Zarr key.")
+    return path, name
+
+
+def parse_document(value: Any, key: str) -> dict[str, Any]:
+    """Return a metadata document given as JSON text or as a JSON object.
+
+    Raises:
+        InvalidReference: it is neither.
+    """
+    if isinstance(value, str | bytes):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            raise InvalidReference(f"The metadata document {key!r} is not JSON.") from None
+    if not isinstance(value, dict):
+        raise InvalidReference(f"The metadata document {key!r} is not a JSON object.")
+    return value
+
+
+def read_documents(values: Mapping[str, Any], group: str) -> Documents:
+    """Read all metadata documents `values`, by key, of the group at the path `group`.
+
+    Raises:
+        InvalidReference: a document is not a JSON object, or there is no such group.
+    """
+    prefix = f"{group.strip('/')}/" if group.strip("/") else ""
+    nodes: dict[str, dict[str, dict[str, Any]]] = {}
+    for key, value in values.items():
+        if key.startswith(prefix):
+            path, name = split_key(key.removeprefix(prefix))
+            nodes.setdefault(path, {})[name] = parse_document(value, key)
+    if not nodes:
+        raise InvalidReference(f"The references hold no Zarr metadata below the group {group!r}.")
+    found = Documents()
+    for path, documents in sorted(nodes.items()):
+        _read_node(path, documents, found)
+    return found
+
+
+def _read_node(path: str, documents: dict[str, dict[str, Any]], found: Documents) -> None:
+    node = documents.get("zarr.json")
+    attributes = documents.get(".zattrs", {})
+    if node is not None and node.get("node_type") == "group":
+        found.groups[path] = dict(node.get("attributes") or {})
+    elif node is not None:
+        document = {key: value for key, value in node.items() if key != "attributes"}
+        _read_array(path, StoredArray(document, dict(node.get("attributes") or {})), found)
+    elif ".zarray" in documents:
+        _read_array(path, StoredArray(move_compressor(documents[".zarray"]), attributes), found)
+    else:
+        found.groups[path] = attributes
+
+
+def _read_array(path: str, stored: StoredArray, found: Documents) -> None:
+    if not path:
+        raise InvalidReference("The references describe a single array at the root; put it into a group.")
+    try:
+        array = stored.parse(path)
+    except InvalidReference as error:
+        found.skipped[path] = str(error)
+        return
+    if array.chunk_count > MAX_CHUNKS:
+        found.skipped[path] = f"array {path!r} has {array.chunk_count:,} chunks, more than {MAX_CHUNKS:,}"
+        return
+    found.arrays[path] = stored
+    found.metadata[path] = array
+
+
+def move_compressor(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a `.zarray` whose last filter, where it compresses, is its compressor.
+
+    kerchunk leaves the compressor among the filters, which means the same and which clients
+    such as GDAL do not read.
+    """
+    filters = document.get("filters")
+    if document.get("compressor") is not None or not isinstance(filters, list) or not filters:
+        return document
+    last = filters[-1]
+    if not isinstance(last, dict) or last.get("id") not in _BYTES_TO_BYTES:
+        return document
+    return {**document, "filters": filters[:-1] or None, "compressor": last}

@@ -1,0 +1,200 @@
+"""The chunk table: for each chunk of an array the granule, offset and length of its bytes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubegate.errors import CorruptIndex
+from cubegate.index.metadata import ArrayMetadata
+
+UNALLOCATED = 0xFFFFFFFF
+INLINED = 0xFFFFFFFE
+WHOLE_OBJECT = 0xFFFFFFFF
+MAX_GRANULES = INLINED
+MAX_CHUNKS = 2**26
+_MAX_DECODED = 2**16
+
+GRANULE_TYPE, OFFSET_TYPE, LENGTH_TYPE = np.dtype("<u4"), np.dtype("<u8"), np.dtype("<u4")
+
+_TIME_NAMES = frozenset(
+    {
+        "time", "t", "date", "dates", "datetime", "mid_date", "valid_time", "forecast_time",
+        "reference_time", "secondary_time", "secondary_datetime", "epoch", "day", "month", "year",
+    }
+)  # fmt: skip
+
+Numbers = NDArray[np.int64]
+
+
+class Column:
+    """A flat array of numbers in memory; subclasses may check what they hand out."""
+
+    def __init__(self, values: NDArray[Any]) -> None:
+        self._values = values
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def take(self, rows: Numbers) -> NDArray[Any]:
+        """Return the values of `rows`, all of which exist."""
+        taken: NDArray[Any] = self._values[rows]
+        return taken
+
+    def slice(self, start: int, stop: int) -> NDArray[Any]:
+        """Return the values from `start` up to `stop`; a view, to be read only."""
+        return self._values[start:stop]
+
+    def all(self) -> NDArray[Any]:
+        """Return every value; a view, to be read only."""
+        return self.slice(0, len(self))
+
+
+class Rows(NamedTuple):
+    """Some chunks' entries, one array element each."""
+
+    granule: NDArray[np.uint32]
+    offset: NDArray[np.uint64]
+    length: NDArray[np.uint32]
+
+
+@dataclass(frozen=True)
+class ChunkTable:
+    """The entries of all chunks of one array.
+
+    Entries follow the C order of the chunk grid with `pencil_axis` moved last, so that the
+    chunks of one time pencil are adjacent. `granule` is a position in the index's URLs, or
+    UNALLOCATED, or INLINED (then offset and length, in bytes, are into the inline data);
+    a `length` of WHOLE_OBJECT asks for all of the granule.
+    """
+
+    grid: tuple[int, ...]
+    pencil_axis: int
+    granule: Column
+    offset: Column
+    length: Column
+
+    def __post_init__(self) -> None:
+        count = math.prod(self.grid)
+        if not len(self.granule) == len(self.offset) == len(self.length) == count:
+            raise CorruptIndex(f"The index does not hold the {count} chunks of the chunk grid.")
+
+    def look_up(self, chunks: Numbers) -> Rows:
+        """Return the entries of `chunks`, chunk grid coordinates of shape (n, ndim).
+
+        Raises:
+            IndexError: coordinates of another dimensionality, or outside the grid.
+            CorruptIndex: the part of the index that would tell is damaged.
+        """
+        if chunks.ndim != 2 or chunks.shape[1] != len(self.grid):
+            raise IndexError(f"chunk coordinates of shape {chunks.shape} for a chunk grid {self.grid}")
+        if (chunks < 0).any() or (chunks >= np.array(self.grid, dtype=np.int64)).any():
+            raise IndexError(f"chunk coordinates outside the chunk grid {self.grid}")
+        rows = chunks @ _strides(self.grid, self.pencil_axis)
+        return Rows(self.granule.take(rows), self.offset.take(rows), self.length.take(rows))
+
+    def all(self) -> Rows:
+        """Return all entries, in table order."""
+        return Rows(self.granule.all(), self.offset.all(), self.length.all())
+
+
+def _strides(grid: tuple[int, ...], pencil_axis: int) -> Numbers:
+    strides = np.ones(len(grid), dtype=np.int64)
+    step = 1
+    for axis in reversed(_storage_axes(len(grid), pencil_axis)):
+        strides[axis] = step
+        step *= grid[axis]
+    return strides
+
+
+def _storage_axes(ndim: int, pencil_axis: int) -> list[int]:
+    return [axis for axis in range(ndim) if axis != pencil_axis] + [pencil_axis] * (ndim > 0)
+
+
+def find_pencil_axis(array: ArrayMetadata) -> int:
+    """Return the axis of the first dimension that is named like time, else 0."""
+    for axis, name in enumerate(array.dimension_names or ()):
+        if name.lower() in _TIME_NAMES:
+            return axis
+    return 0
+
+
+def table_in_c_order(array: ArrayMetadata, rows: Rows) -> ChunkTable:
+    """Build the table of `array` from entries in the C order of its chunk grid."""
+    grid, pencil_axis = array.chunk_grid, find_pencil_axis(array)
+    axes = _storage_axes(len(grid), pencil_axis)
+
+    def reorder(values: NDArray[Any], dtype: np.dtype[Any]) -> Column:
+        return Column(np.ascontiguousarray(values.reshape(grid).transpose(axes), dtype=dtype).reshape(-1))
+
+    return ChunkTable(
+        grid,
+        pencil_axis,
+        reorder(rows.granule, GRANULE_TYPE),
+        reorder(rows.offset, OFFSET_TYPE),
+        reorder(rows.length, LENGTH_TYPE),
+    )
+
+
+class UrlTable(Sequence[str]):
+    """The URLs of all granules, decoded when asked for.
+
+    `ends` holds where each URL ends in `text`, which is all of them in UTF-8.
+    """
+
+    def __init__(self, ends: Column, text: Column) -> None:
+        self.ends, self.text = ends, text
+        self._decoded: dict[int, str] = {}
+
+    @classmethod
+    def of(cls, urls: Iterable[str]) -> UrlTable:
+        """Hold `urls` in memory."""
+        encoded = [url.encode() for url in urls]
+        ends = np.cumsum([len(url) for url in encoded], dtype=OFFSET_TYPE)
+        return cls(Column(ends), Column(np.frombuffer(b"".join(encoded), dtype=np.uint8)))
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __iter__(self) -> Iterator[str]:
+        text = self.text.all().tobytes()
+        start = 0
+        for end in self.ends.all().tolist():
+            yield text[start:end].decode()
+            start = end
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        numbers = range(len(self))[index]
+        if isinstance(numbers, range):
+            return self.take(np.array(numbers, dtype=np.int64))
+        return self.take(np.array([numbers]))[0]
+
+    def take(self, numbers: Numbers) -> list[str]:
+        """Return the URLs of the granules `numbers`, all of which exist."""
+        wanted = numbers.tolist()
+        decoded = self._decoded
+        unknown = [number for number in wanted if number not in decoded]
+        if len(decoded) + len(unknown) > _MAX_DECODED:
+            # other threads go on with the one that they hold
+            decoded, unknown = {}, wanted
+            self._decoded = decoded
+        if unknown:
+            decoded.update(self._decode(np.array(unknown, dtype=np.int64)))
+        return [decoded[number] for number in wanted]
+
+    def _decode(self, numbers: Numbers) -> dict[int, str]:
+        starts = np.where(numbers > 0, self.ends.take(np.maximum(numbers - 1, 0)), 0).tolist()
+        ends = self.ends.take(numbers).tolist()
+        return {
+            number: self.text.slice(start, end).tobytes().decode()
+            for number, start, end in zip(numbers.tolist(), starts, ends, strict=True)
+        }
