@@ -1,0 +1,216 @@
+"""The docs give every setting, endpoint, parameter, format, error and command, and none that does not exist."""
+
+import argparse
+import inspect
+import re
+import typing
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import TypeAdapter
+from pydantic_core import PydanticUndefined
+
+from cubegate import errors
+from cubegate.api.problems import STATUSES
+from cubegate.app import create_app
+from cubegate.catalog.collection import Collection
+from cubegate.cli import _parser
+from cubegate.demo.lines import lines
+from cubegate.formats.output import output_formats
+from cubegate.settings import Section, Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+KEYED = {"credentials": "<name>", "upstreams": "<prefix>"}
+
+
+def read(name):
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def tables(name, header):
+    """The rows, by their first cell, of all tables of a page whose first column is headed `header`."""
+    rows, wanted = {}, False
+    for line in read(name).splitlines():
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
+        if not line.startswith("|"):
+            wanted = False
+        elif cells[0] == header:
+            wanted = True
+        elif wanted and not cells[0].startswith("---"):
+            rows[cells[0].strip("`")] = cells
+    return rows
+
+
+def fenced_blocks(name):
+    return re.findall(r"^```\w*\n(.*?)^```", read(name), flags=re.MULTILINE | re.DOTALL)
+
+
+def settings_of(model, prefix=""):
+    """Every setting below a model, dotted, with its pydantic field."""
+    for name, field in model.model_fields.items():
+        inner = [
+            part
+            for part in (field.annotation, *typing.get_args(field.annotation))
+            if inspect.isclass(part) and issubclass(part, Section)
+        ]
+        if field.exclude:
+            continue
+        if inner:
+            key = f"{prefix}{name}." + (f"{KEYED[name]}." if name in KEYED else "")
+            yield from settings_of(inner[0], key)
+        else:
+            yield f"{prefix}{name}", field
+
+
+SETTINGS = dict([*settings_of(Settings), *settings_of(Collection)])
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_the_operator_guide_gives_the_setting_and_its_default(setting):
+    field = SETTINGS[setting]
+    rows = tables("docs/operator-guide.md", "setting")
+    assert setting in rows, f"docs/operator-guide.md lacks {setting}"
+    said = rows[setting][1].strip("`")
+    if field.is_required():
+        assert field.default is PydanticUndefined
+        assert said == "required"
+    elif field.default is None:
+        assert said == "none"
+    else:
+        parse = TypeAdapter(typing.Annotated[(field.annotation, *field.metadata)]).validate_python
+        assert parse(yaml.safe_load(said)) == field.default
+
+
+def test_the_operator_guide_gives_no_setting_that_does_not_exist():
+    assert set(tables("docs/operator-guide.md", "setting")) == set(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def openapi():
+    return create_app(Settings(), {}).openapi()
+
+
+def anonymous(path):
+    """A path without the names of its placeholders."""
+    return re.sub(r"\{[^}]*\}", "{}", path)
+
+
+def test_the_docs_give_every_endpoint(openapi):
+    said = {
+        anonymous(word)
+        for page in PAGES
+        for word in re.findall(r"`(?:[A-Z]+ )?(/[^`\s?]*)", page.read_text("utf-8"))
+    }
+    missing = [path for path in openapi["paths"] if anonymous(path) not in said]
+    assert missing == []
+
+
+def test_the_user_guide_gives_every_query_parameter(openapi):
+    said = set(re.findall(r"`([a-z_-]+)=?[^`]*`", read("docs/user-guide.md")))
+    missing = {
+        (path, parameter["name"])
+        for path, operations in openapi["paths"].items()
+        for operation in operations.values()
+        for parameter in operation.get("parameters", [])
+        if parameter["in"] == "query" and parameter["name"] not in said
+    }
+    assert missing == set()
+
+
+def test_the_user_guide_gives_every_output_format_and_its_media_type():
+    formats = output_formats()
+    rows = tables("docs/user-guide.md", "`f=`")
+    assert {name: row[1].strip("`") for name, row in rows.items()} == {
+        name: output_format.media_type for name, output_format in formats.items()
+    }
+    for name, output_format in formats.items():
+        assert set(re.findall(r"series|points|cube", rows[name][2])) == set(output_format.shapes)
+
+
+def test_the_error_page_gives_every_error_class_and_its_status():
+    classes = [
+        value
+        for value in vars(errors).values()
+        if inspect.isclass(value) and issubclass(value, errors.CubegateError)
+    ]
+    expected = {
+        kind.__name__: str(next(status for base, status, _ in STATUSES if issubclass(kind, base)))
+        for kind in classes
+    }
+    assert {name: row[1] for name, row in tables("docs/errors.md", "class").items()} == expected
+
+
+def commands():
+    (action,) = [a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    return action.choices
+
+
+def test_the_docs_give_every_command_and_option():
+    guide = read("docs/operator-guide.md")
+    listed = {cell.split()[1] for cell in tables("docs/operator-guide.md", "command")}
+    assert listed == set(commands())
+    for name, parser in commands().items():
+        assert f"cubegate {name}" in read("README.md"), f"README.md lacks cubegate {name}"
+        options = {option for action in parser._actions for option in action.option_strings} - {
+            "-h",
+            "--help",
+        }
+        assert [option for option in options if f"`{option}" not in guide and f" {option}" not in guide] == []
+
+
+def test_every_make_target_that_the_docs_name_exists():
+    targets = set(re.findall(r"^([a-z-]+):.*## ", read("Makefile"), flags=re.MULTILINE))
+    code = [block for page in PAGES for block in fenced_blocks(page.relative_to(ROOT))]
+    spans = [span for page in PAGES for span in re.findall(r"`(make [^`]+)`", page.read_text("utf-8"))]
+    named = {
+        name for text in (*code, *spans) for name in re.findall(r"^make ([a-z-]+)", text, flags=re.MULTILINE)
+    }
+    assert {"demo", "test"} <= named
+    assert named <= targets
+
+
+def test_the_readme_marks_the_test_command_for_the_checks():
+    marked = re.findall(r"<!-- test command -->\n```\w*\n(.*?)```", read("README.md"), flags=re.DOTALL)
+    assert marked == ["make test\n"]
+    assert "<!-- test command -->" in read(".ci/run")
+
+
+def test_the_readme_shows_lines_that_the_demo_prints():
+    printed = {line.text for line in lines("http://127.0.0.1:8000")}
+    section = read("README.md").partition("## Try it")[2].partition("\n## ")[0]
+    shown = re.findall(r"^```\w*\n(.*?)\n```", section, flags=re.MULTILINE | re.DOTALL)
+    assert len(shown) >= 3
+    assert [block for block in shown if block not in printed] == []
+
+
+def slug(heading):
+    """The anchor that GitHub gives a heading."""
+    return re.sub(r"[^\w -]", "", heading.replace("`", "").lower()).strip().replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_links_of_a_page_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+        file, _, anchor = target.partition("#")
+        if "://" in target:
+            continue
+        linked = (page.parent / file).resolve() if file else page
+        assert linked.exists(), f"{page.name} links to {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", linked.read_text("utf-8"), flags=re.MULTILINE)
+            assert anchor in {slug(heading) for heading in headings}, f"{page.name} links to {target}"
+
+
+def test_the_examples_of_settings_in_the_docs_are_valid():
+    keys = set(Settings.model_fields)
+    checked = 0
+    for page in PAGES:
+        for block in re.findall(
+            r"^```yaml\n(.*?)^```", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL
+        ):
+            document = yaml.safe_load(block)
+            (Settings if set(document) <= keys else Collection).model_validate(document)
+            checked += 1
+    assert checked
