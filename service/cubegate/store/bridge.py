@@ -15,6 +15,7 @@ class LoopThread:
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
     def run(self, work: Coroutine[Any, Any, T]) -> T:
@@ -25,17 +26,21 @@ class LoopThread:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, name="cubegate-reader", daemon=True).start()
+                self._thread = threading.Thread(target=self._loop.run_forever, name="cubegate-reader", daemon=True)
+                self._thread.start()
             return self._loop
 
     def close(self) -> None:
         """Stop the loop; what still waits on it is cancelled."""
         with self._lock:
-            loop, self._loop = self._loop, None
-        if loop is None:
+            loop, thread = self._loop, self._thread
+            self._loop = self._thread = None
+        if loop is None or thread is None:
             return
         asyncio.run_coroutine_threadsafe(_cancel_all(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 async def _cancel_all() -> None:
