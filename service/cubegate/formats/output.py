@@ -79,5 +79,7 @@ def choose_format(formats: Mapping[str, OutputFormat], name: str, shape: Shape) 
     """
     able = sorted(key for key, value in formats.items() if shape in value.shapes)
     if name not in able:
-        raise InvalidParameter("f", f"There is no output format {name!r} for this query.", accepted=", ".join(able))
+        raise InvalidParameter(
+            "f", f"There is no output format {name!r} for this query.", accepted=", ".join(able)
+        )
     return formats[name]
