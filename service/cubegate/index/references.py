@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cubegate.errors import InvalidReference
 from cubegate.index.index import Index, IndexContent, StoredArray
+from cubegate.index.inlined import lay_out_inlined
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.table import (
     GRANULE_TYPE,
@@ -24,7 +24,6 @@ from cubegate.index.table import (
     UNALLOCATED,
     WHOLE_OBJECT,
     ChunkTable,
-    Column,
     Rows,
     UrlTable,
     table_in_c_order,
@@ -167,29 +166,22 @@ class ReferenceCollector:
         for position, url in enumerate(urls):
             rank[self._numbers[url]] = position
         tables: dict[str, ChunkTable] = {}
-        inline = bytearray()
-        for path, references in sorted(self._collected.items()):
+        for path, references in self._collected.items():
             stored = references.granule < INLINED
             references.granule[stored] = rank[references.granule[stored]]
             rows = Rows(references.granule, references.offset, references.length)
-            tables[path] = table = table_in_c_order(references.array, rows)
-            self._lay_out_inline(table, inline)
+            tables[path] = table_in_c_order(references.array, rows)
+        items = {path: table.offset.all() for path, table in tables.items()}
+        laid_out, inline = lay_out_inlined(tables, lambda path, row: self._inline[int(items[path][row])])
         content = IndexContent(
             groups=groups,
             arrays=arrays,
-            tables=tables,
+            tables=laid_out,
             urls=UrlTable.of(urls),
-            inline=Column(np.frombuffer(bytes(inline), dtype=np.uint8)),
+            inline=inline,
             skipped=skipped,
         )
         return Index(content)
-
-    def _lay_out_inline(self, table: ChunkTable, inline: bytearray) -> None:
-        offsets: NDArray[np.uint64] = table.offset.all()
-        for row in np.flatnonzero(table.granule.all() == INLINED).tolist():
-            data = self._inline[int(offsets[row])]
-            offsets[row] = len(inline)
-            inline += data
 
 
 def check_range(offset: Any, length: Any, key: str) -> None:

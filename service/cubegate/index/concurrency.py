@@ -1,0 +1,30 @@
+"""Runs coroutines side by side where the first failure ends them all."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+async def run_all(coroutines: Iterable[Coroutine[Any, Any, Result]], *, in_flight: int) -> list[Result]:
+    """Return the results of `coroutines`, of which at most `in_flight` run at a time.
+
+    The first error cancels the others and is raised as it is.
+    """
+    slots = asyncio.Semaphore(in_flight)
+
+    async def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+        async with slots:
+            return await coroutine
+
+    tasks = [asyncio.ensure_future(run(coroutine)) for coroutine in coroutines]
+    try:
+        return await asyncio.gather(*tasks)
+    except BaseException:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        raise

@@ -1,0 +1,75 @@
+"""Copies the chunks of small coordinates into the index, so that they are answered from memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from cubegate.chunks.source import ChunkSource
+from cubegate.index.concurrency import run_all
+from cubegate.index.index import Index
+from cubegate.index.inlined import lay_out_inlined
+from cubegate.index.location import Stored
+from cubegate.index.metadata import ArrayMetadata
+from cubegate.index.table import INLINED, WHOLE_OBJECT, ChunkTable, Column
+
+_IN_FLIGHT = 64
+
+
+async def inline_small_arrays(index: Index, source: ChunkSource, *, max_nbytes: int = 2**20) -> Index:
+    """Return `index` with the encoded chunks of small arrays inlined verbatim.
+
+    Small is an array of at most one dimension and at most `max_nbytes` stored in all; chunks
+    that are whole objects, of unknown size, stay where they are.
+
+    Raises:
+        UpstreamError: one of these chunks cannot be read.
+    """
+    read: dict[str, dict[int, bytes]] = {}
+    for array in index.hierarchy.arrays.values():
+        rows = _small_stored_rows(index, array, max_nbytes)
+        if rows:
+            reads = (source.get(location.reference) for location in rows.values())
+            chunks = await run_all(reads, in_flight=_IN_FLIGHT)
+            read[array.path] = dict(zip(rows, chunks, strict=True))
+    return _with_inlined(index, read) if read else index
+
+
+def _small_stored_rows(index: Index, array: ArrayMetadata, max_nbytes: int) -> dict[int, Stored]:
+    if len(array.shape) > 1:
+        return {}
+    rows = index.content.tables[array.path].all()
+    stored = rows.granule < INLINED
+    lengths = rows.length[stored]
+    if (lengths == WHOLE_OBJECT).any() or int(lengths.sum(dtype=np.int64)) > max_nbytes:
+        return {}
+    # with at most one dimension a row of the table is the coordinate of its chunk
+    numbers = np.flatnonzero(stored).tolist()
+    located = index.locate(array, [(number,) if array.shape else () for number in numbers])
+    return {
+        number: location
+        for number, location in zip(numbers, located, strict=True)
+        if isinstance(location, Stored)
+    }
+
+
+def _with_inlined(index: Index, read: Mapping[str, Mapping[int, bytes]]) -> Index:
+    content = index.content
+
+    def data_of(path: str, row: int) -> bytes:
+        if row in read.get(path, {}):
+            return read[path][row]
+        rows = content.tables[path].all()
+        return index.inlined(int(rows.offset[row]), int(rows.length[row]))
+
+    tables = {path: _marked(table, list(read.get(path, ()))) for path, table in content.tables.items()}
+    tables, inline = lay_out_inlined(tables, data_of)
+    return Index(replace(content, tables=tables, inline=inline))
+
+
+def _marked(table: ChunkTable, rows: list[int]) -> ChunkTable:
+    granule = table.granule.all().copy()
+    granule[rows] = INLINED
+    return replace(table, granule=Column(granule))
