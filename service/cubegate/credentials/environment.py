@@ -1,0 +1,37 @@
+"""Secrets from environment variables, whose names the configuration gives."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from cubegate.errors import ConfigurationError
+
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+
+
+def read_variable(environment: Mapping[str, str], variable: str | None, key: str) -> str:
+    """Return the secret in `variable`, which the configuration names under `key`.
+
+    Raises:
+        ConfigurationError: the variable is not named, not set, or cannot be a header's value.
+    """
+    if not variable:
+        raise ConfigurationError("is missing", key=key, mend="Name the environment variable that holds it.")
+    secret = environment.get(variable, "").strip()
+    if not secret:
+        raise ConfigurationError(
+            f"the environment variable {variable} is not set",
+            key=key,
+            mend="Set it before starting the server.",
+        )
+    if not is_printable(secret):
+        raise ConfigurationError(
+            f"the environment variable {variable} holds spaces or unprintable characters", key=key
+        )
+    return secret
+
+
+def is_printable(secret: str) -> bool:
+    """Whether `secret` is visible ASCII without spaces, as keys and tokens are."""
+    return _PRINTABLE.fullmatch(secret) is not None
