@@ -1,0 +1,29 @@
+"""Bounds the reads in flight to one host."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+
+from cubegate.cache.per_loop import PerLoop
+
+
+class HostLimits:
+    """At most `limit` reads at a time to each host, counted in each event loop on its own."""
+
+    def __init__(self, limit: int) -> None:
+        self._semaphores = PerLoop(
+            lambda: defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(limit)), _close, _abandon
+        )
+
+    def slot(self, host: str) -> asyncio.Semaphore:
+        """Return what to hold (`async with`) while reading from `host`."""
+        return self._semaphores.get()[host]
+
+
+async def _close(_: object) -> None:
+    """A semaphore holds nothing that needs to be released."""
+
+
+def _abandon(_: object) -> None:
+    """The same, after its loop has ended."""
