@@ -1,0 +1,66 @@
+"""A source around a source, where concurrent reads of one reference become one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from cubegate.chunks.source import ChunkReference, ChunkSource
+
+
+class _Abandoned(Exception):  # noqa: N818 - a signal to read again, never seen outside
+    """The loop that was reading ended before the read did."""
+
+
+@dataclass(slots=True)
+class _Flight:
+    loop: asyncio.AbstractEventLoop
+    task: asyncio.Task[bytes]
+    outcome: Future[bytes] = field(default_factory=Future)
+
+
+class SingleFlight:
+    """Shares one upstream read between all who ask for a reference while it runs.
+
+    The askers may be in different event loops and threads. One that is cancelled does not stop
+    the read for the others, and a failed read is not remembered.
+    """
+
+    def __init__(self, source: ChunkSource) -> None:
+        self._source = source
+        self._flights: dict[ChunkReference, _Flight] = {}
+        self._lock = threading.Lock()
+
+    async def get(self, reference: ChunkReference) -> bytes:
+        """Return exactly the bytes of `reference`; see `ChunkSource`."""
+        while True:
+            flight = self._join(reference)
+            if flight.loop is asyncio.get_running_loop():
+                return await asyncio.shield(flight.task)
+            try:
+                return await asyncio.shield(asyncio.wrap_future(flight.outcome))
+            except _Abandoned:
+                continue
+
+    def _join(self, reference: ChunkReference) -> _Flight:
+        with self._lock:
+            flight = self._flights.get(reference)
+            if flight is None or flight.loop.is_closed():
+                loop = asyncio.get_running_loop()
+                flight = _Flight(loop, loop.create_task(self._source.get(reference)))
+                self._flights[reference] = flight
+                flight.task.add_done_callback(lambda _: self._land(reference, flight))
+            return flight
+
+    def _land(self, reference: ChunkReference, flight: _Flight) -> None:
+        with self._lock:
+            if self._flights.get(reference) is flight:
+                del self._flights[reference]
+        if flight.task.cancelled():
+            flight.outcome.set_exception(_Abandoned())
+        elif error := flight.task.exception():
+            flight.outcome.set_exception(error)
+        else:
+            flight.outcome.set_result(flight.task.result())
