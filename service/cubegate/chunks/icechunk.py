@@ -1,0 +1,101 @@
+"""Reads chunks of an Icechunk repository through Icechunk's own read-only store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest
+from zarr.core.buffer import default_buffer_prototype
+
+from cubegate.chunks.source import ChunkReference
+from cubegate.errors import (
+    UpstreamError,
+    UpstreamMismatch,
+    UpstreamObjectMissing,
+    UpstreamRefused,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
+
+if TYPE_CHECKING:
+    from icechunk import IcechunkStore
+
+ICECHUNK_URL = "icechunk:///"
+
+
+class IcechunkSource:
+    """A chunk source over one snapshot; references are `icechunk:///` and the store key.
+
+    Only what the snapshot itself records as absent is an `UpstreamObjectMissing`: a lost chunk
+    file, manifest or granule is another `UpstreamError`. `refused` names the virtual chunk
+    containers without access, for the message. `deadline` is in seconds.
+    """
+
+    def __init__(self, store: IcechunkStore, *, refused: Sequence[str] = (), deadline: float = 60.0) -> None:
+        from icechunk import IcechunkError  # noqa: PLC0415 - icechunk is an optional extra
+
+        self._store = store
+        self._error = IcechunkError
+        self._refused = tuple(refused)
+        self._deadline = deadline
+        self._prototype = default_buffer_prototype()
+
+    async def get(self, reference: ChunkReference) -> bytes:
+        """Return exactly the bytes of `reference`.
+
+        Raises:
+            UpstreamObjectMissing: the snapshot has no such document or chunk.
+            UpstreamError: any other failure.
+        """
+        if not reference.url.startswith(ICECHUNK_URL):
+            raise UpstreamRefused("An Icechunk repository reads only its own keys.")
+        key = reference.url.removeprefix(ICECHUNK_URL)
+        try:
+            async with asyncio.timeout(self._deadline):
+                buffer = await self._store.get(key, self._prototype, _byte_request(reference))
+        except TimeoutError:
+            raise UpstreamTimeout(f"Icechunk did not answer within {self._deadline:g} s.") from None
+        except self._error as error:
+            raise self._translated(str(error)) from None
+        if buffer is None:
+            raise UpstreamObjectMissing(f"The Icechunk snapshot holds no {key!r}.")
+        data = buffer.to_bytes()
+        if reference.length is not None and len(data) != reference.length:
+            raise UpstreamMismatch(f"Icechunk gave {len(data)} bytes where {reference.length} were due.")
+        return data
+
+    async def children(self, path: str) -> list[str]:
+        """Return the names directly below `path`, sorted.
+
+        Raises:
+            UpstreamError: the snapshot cannot be read.
+        """
+        try:
+            async with asyncio.timeout(self._deadline):
+                return sorted([name async for name in self._store.list_dir(path)])
+        except TimeoutError:
+            raise UpstreamTimeout(f"Icechunk did not answer within {self._deadline:g} s.") from None
+        except self._error as error:
+            raise self._translated(str(error)) from None
+
+    def _translated(self, text: str) -> UpstreamError:
+        # Icechunk has one exception class; its text tells causes apart and may hold signed addresses
+        if "virtual chunk container" in text:
+            refused = ", ".join(self._refused) or "none that the repository declares"
+            return UpstreamRefused(
+                "A virtual chunk lies in a container that is not readable here "
+                f"(refused containers: {refused}). List its address under upstreams."
+            )
+        if "not enough data" in text or "range was invalid" in text.lower():
+            return UpstreamMismatch("A chunk of the Icechunk repository is shorter than its manifest says.")
+        if "modified" in text and "virtual" in text:
+            return UpstreamMismatch("A granule changed after the Icechunk repository referred to it.")
+        return UpstreamUnavailable("Icechunk could not read a part of the repository or a granule.")
+
+
+def _byte_request(reference: ChunkReference) -> ByteRequest | None:
+    if reference.length is not None:
+        return RangeByteRequest(reference.offset, reference.offset + reference.length)
+    return OffsetByteRequest(reference.offset) if reference.offset else None

@@ -1,0 +1,241 @@
+"""Opens a snapshot of an Icechunk repository as an encoded store; no chunk is copied."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from cubegate.chunks.icechunk import ICECHUNK_URL, IcechunkSource
+from cubegate.chunks.source import ChunkReference
+from cubegate.errors import (
+    ConfigurationError,
+    InvalidReference,
+    UpstreamObjectMissing,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
+from cubegate.store.encoded import EncodedStore
+from cubegate.store.sources.documents import build_hierarchy, check_path, parse_document
+from cubegate.store.sources.keyed import KeyedLocator
+
+
+@dataclass(frozen=True)
+class IcechunkAccess:
+    """How to read a repository or its granules below one prefix; only S3 needs any of it.
+
+    `keys` are the access key id, the secret access key and the session token, if there is one.
+    """
+
+    endpoint_url: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+    keys: tuple[str, str, str | None] | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Which state of a repository to read: at most one of the three; none is the branch main."""
+
+    branch: str | None = None
+    tag: str | None = None
+    snapshot: str | None = None
+
+
+async def open_icechunk_store(
+    url: str,
+    *,
+    check_url: Callable[[str], None],
+    access_for: Callable[[str], IcechunkAccess],
+    group: str = "",
+    branch: str | None = None,
+    tag: str | None = None,
+    snapshot: str | None = None,
+) -> EncodedStore:
+    """Open the repository at `url` (file or s3) read-only, with `group` as the root.
+
+    The version is the snapshot id (with a group, a hash of both). Virtual chunks are read only
+    below prefixes that `check_url` allows, with the access that `access_for` gives and never
+    with what the repository says about endpoints, since it is data and not configuration.
+
+    Raises:
+        ConfigurationError: icechunk is not installed, or the configuration names no access.
+        InvalidReference: there is no such repository, branch, tag or group.
+        UpstreamRefused: `check_url` does not allow `url`.
+        UpstreamError: the repository cannot be read.
+    """
+    if [branch, tag, snapshot].count(None) < 2:
+        raise ConfigurationError("an Icechunk source names more than one of branch, tag and snapshot")
+    check_url(url)
+    check_path(group := group.strip("/"))
+    wanted = Snapshot(branch, tag, snapshot)
+    source, version = await asyncio.to_thread(_open, url, check_url, access_for, wanted)
+    documents = await _read_documents(source, group)
+    hierarchy = build_hierarchy(documents)
+    prefix = f"{group}/" if group else ""
+    if group:
+        version = hashlib.sha256(f"{version}/{group}".encode()).hexdigest()[:16]
+    locator = KeyedLocator(hierarchy, lambda path: f"{ICECHUNK_URL}{prefix}{path}")
+    return EncodedStore(hierarchy, locator, source, version=version)
+
+
+def _open(
+    url: str,
+    check_url: Callable[[str], None],
+    access_for: Callable[[str], IcechunkAccess],
+    wanted: Snapshot,
+) -> tuple[IcechunkSource, str]:
+    icechunk = _import_icechunk()
+    storage = _storage(icechunk, url, access_for)
+    try:
+        if not icechunk.Repository.exists(storage):
+            raise InvalidReference("There is no Icechunk repository at this address.")
+        config = icechunk.Repository.fetch_config(storage) or icechunk.RepositoryConfig.default()
+        credentials, refused = _authorise(icechunk, config, check_url, access_for)
+        repository = icechunk.Repository.open(storage, config, credentials)
+        session = _session(repository, wanted)
+        return IcechunkSource(session.store, refused=refused), session.snapshot_id
+    except icechunk.IcechunkError:
+        raise UpstreamUnavailable(
+            "The Icechunk repository cannot be opened: check its address, its credentials and the snapshot."
+        ) from None
+
+
+def _import_icechunk() -> ModuleType:
+    try:
+        import icechunk  # noqa: PLC0415 - an optional extra
+    except ImportError:
+        raise ConfigurationError(
+            "Icechunk repositories need the package icechunk", mend='Install "cubegate[icechunk]".'
+        ) from None
+    # its log lines repeat what upstreams answered
+    icechunk.set_logs_filter("off")
+    return icechunk
+
+
+def _storage(icechunk: ModuleType, url: str, access_for: Callable[[str], IcechunkAccess]) -> Any:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        path = Path(unquote(parts.path))
+        # opening a local repository would create the directory
+        if not path.is_dir():
+            raise InvalidReference("There is no Icechunk repository at this address.")
+        return icechunk.local_filesystem_storage(str(path))
+    if parts.scheme == "s3":
+        access = access_for(url)
+        return icechunk.s3_storage(
+            bucket=parts.netloc,
+            prefix=parts.path.strip("/") or None,
+            **_s3_options(access),
+            **_s3_credentials(access),
+        )
+    raise InvalidReference(
+        "An Icechunk repository is read from a local directory (file://) or S3 (s3://): "
+        "its library reads none over plain HTTP without following redirects to anywhere."
+    )
+
+
+def _s3_options(access: IcechunkAccess) -> dict[str, Any]:
+    endpoint = access.endpoint_url
+    return {
+        "region": access.region or ("us-east-1" if endpoint else None),
+        "endpoint_url": endpoint,
+        "allow_http": bool(endpoint and endpoint.startswith("http://")),
+        "force_path_style": endpoint is not None,
+    }
+
+
+def _s3_credentials(access: IcechunkAccess) -> dict[str, Any]:
+    if access.keys is not None:
+        identifier, secret, token = access.keys
+        return {"access_key_id": identifier, "secret_access_key": secret, "session_token": token}
+    if access.anonymous:
+        return {"anonymous": True}
+    raise ConfigurationError(
+        "an Icechunk repository or its granules lie on S3 and nothing says how to read them",
+        key="upstreams",
+        mend="Give the prefix credentials, or anonymous: true.",
+    )
+
+
+def _authorise(
+    icechunk: ModuleType,
+    config: Any,
+    check_url: Callable[[str], None],
+    access_for: Callable[[str], IcechunkAccess],
+) -> tuple[dict[str, Any], list[str]]:
+    """Replace the virtual chunk containers of `config` with the allowed ones, set up from here.
+
+    Return their credentials by prefix, and scheme and host of those that were refused.
+    """
+    declared = [container.url_prefix for container in (config.virtual_chunk_containers or {}).values()]
+    config.clear_virtual_chunk_containers()
+    credentials: dict[str, Any] = {}
+    refused = []
+    for prefix in sorted(declared):
+        try:
+            _check_prefix(prefix, check_url)
+        except UpstreamRefused:
+            refused.append(f"{urlsplit(prefix).scheme}://{urlsplit(prefix).hostname or ''}")
+            continue
+        if prefix.startswith("s3:"):
+            access = access_for(prefix)
+            store = icechunk.s3_store(anonymous=access.anonymous, **_s3_options(access))
+            credentials[prefix] = icechunk.s3_credentials(**_s3_credentials(access))
+        else:
+            store = icechunk.local_filesystem_store(unquote(urlsplit(prefix).path))
+            credentials[prefix] = None
+        config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
+    return icechunk.containers_credentials(credentials), refused
+
+
+def _check_prefix(prefix: str, check_url: Callable[[str], None]) -> None:
+    # Icechunk's HTTP client follows redirects to any host, which no allow-list would see
+    if urlsplit(prefix).scheme not in ("file", "s3"):
+        raise UpstreamRefused("Virtual chunks are read from file:// and s3:// only.")
+    if not prefix.endswith("/") or ".." in unquote(prefix).split("/"):
+        raise UpstreamRefused("The prefix of a virtual chunk container is not a directory.")
+    check_url(prefix)
+
+
+def _session(repository: Any, wanted: Snapshot) -> Any:
+    if wanted.snapshot is not None:
+        return repository.readonly_session(snapshot_id=wanted.snapshot)
+    if wanted.tag is not None:
+        kind, name, known = "tag", wanted.tag, repository.list_tags()
+    else:
+        kind, name, known = "branch", wanted.branch or "main", repository.list_branches()
+    if name not in known:
+        held = ", ".join(sorted(known)) or "none"
+        raise InvalidReference(f"The Icechunk repository has no {kind} {name!r} (it has: {held}).")
+    return repository.readonly_session(**{kind: name})
+
+
+async def _read_documents(source: IcechunkSource, group: str) -> dict[str, Any]:
+    """Return the `zarr.json` of every node below `group`, by key relative to it."""
+    documents: dict[str, Any] = {}
+    prefix = f"{group}/" if group else ""
+
+    async def read(path: str) -> None:
+        key = f"{path}/zarr.json" if path else "zarr.json"
+        try:
+            document = parse_document(await source.get(ChunkReference(f"{ICECHUNK_URL}{prefix}{key}")))
+        except UpstreamObjectMissing:
+            return
+        documents[key] = document
+        if isinstance(document, dict) and document.get("node_type") == "group":
+            names = [
+                name for name in await source.children(f"{prefix}{path}".rstrip("/")) if name != "zarr.json"
+            ]
+            await asyncio.gather(*(read(f"{path}/{name}" if path else name) for name in names))
+
+    await read("")
+    root = documents.get("zarr.json")
+    if not isinstance(root, dict) or root.get("node_type") != "group":
+        raise InvalidReference(f"The Icechunk repository has no group {group or '/'!r}.")
+    return documents
