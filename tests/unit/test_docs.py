@@ -18,6 +18,7 @@ from cubegate.catalog.collection import Collection
 from cubegate.cli import _parser
 from cubegate.demo.lines import lines
 from cubegate.formats.output import output_formats
+from cubegate.index.codecs import V2_CODECS, V3_CODECS
 from cubegate.settings import Section, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -79,7 +80,7 @@ def test_the_operator_guide_gives_the_setting_and_its_default(setting):
     elif field.default is None:
         assert said == "none"
     else:
-        parse = TypeAdapter(typing.Annotated[(field.annotation, *field.metadata)]).validate_python
+        parse = TypeAdapter(typing.Annotated[(field.annotation, field, *field.metadata)]).validate_python
         assert parse(yaml.safe_load(said)) == field.default
 
 
@@ -140,6 +141,13 @@ def test_the_error_page_gives_every_error_class_and_its_status():
         for kind in classes
     }
     assert {name: row[1] for name, row in tables("docs/errors.md", "class").items()} == expected
+
+
+def test_the_limits_give_exactly_the_codecs_that_are_decoded():
+    page = read("docs/limits.md")
+    for zarr_format, codecs in ((2, V2_CODECS), (3, V3_CODECS)):
+        listed = re.search(rf"^Zarr v{zarr_format}: (.*?)\.$", page, flags=re.MULTILINE | re.DOTALL)[1]
+        assert set(re.findall(r"`([^`]+)`", listed)) == codecs
 
 
 def commands():
