@@ -28,6 +28,7 @@ from cubegate.cache.memory import MemoryCache
 from cubegate.cache.redis import RedisCache
 from cubegate.cache.tiered import TieredCache
 from cubegate.catalog.catalog import Catalog
+from cubegate.catalog.icechunk_access import icechunk_access
 from cubegate.catalog.opening import CubeOpener
 from cubegate.chunks.upstream import Upstreams, open_upstreams
 from cubegate.credentials import open_credentials
@@ -55,10 +56,13 @@ def open_catalog(settings: Settings, environment: Mapping[str, str]) -> tuple[Ca
     Raises:
         ConfigurationError: the settings or a collection file cannot be used.
     """
-    upstreams = open_upstreams(settings.upstreams, open_credentials(settings.credentials, environment))
+    credentials = open_credentials(settings.credentials, environment)
+    upstreams = open_upstreams(settings.upstreams, credentials)
     bridge = LoopThread()
     cache = _open_cache(settings.cache)
-    catalog = Catalog(settings.collections, settings.directory, CubeOpener(upstreams, cache, bridge))
+    access_for = icechunk_access(settings.upstreams, credentials, bridge)
+    opener = CubeOpener(upstreams, cache, bridge, access_for)
+    catalog = Catalog(settings.collections, settings.directory, opener)
     catalog.load()
     return catalog, upstreams, bridge, cache
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -27,8 +28,15 @@ from cubegate.store.sources.zarr import open_zarr_store
 class CubeOpener:
     """Opens collections over shared upstreams and a shared cache."""
 
-    def __init__(self, upstreams: Upstreams, cache: ChunkCache, bridge: LoopThread) -> None:
+    def __init__(
+        self,
+        upstreams: Upstreams,
+        cache: ChunkCache,
+        bridge: LoopThread,
+        access_for: Callable[[str], IcechunkAccess],
+    ) -> None:
         self._upstreams, self._cache, self._bridge = upstreams, cache, bridge
+        self._access_for = access_for
 
     async def __call__(self, collection: Collection, file: Path) -> Datacube:
         """Open `collection`, which was read from `file`.
@@ -86,7 +94,16 @@ class CubeOpener:
         return await asyncio.to_thread(_open_copy, data)
 
     async def _open_icechunk(self, collection: Collection, file: Path) -> EncodedStore:
-        raise NotImplementedError
+        source = collection.source
+        return await open_icechunk_store(
+            url_of(source.href, file),
+            check_url=self._upstreams.check,
+            access_for=self._access_for,
+            group=source.group,
+            branch=source.branch,
+            tag=source.tag,
+            snapshot=source.snapshot,
+        )
 
 
 def _open_copy(data: bytes) -> Index:

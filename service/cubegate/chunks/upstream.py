@@ -70,7 +70,7 @@ def open_upstreams(
     """
     prefixes: dict[Address, str] = {}
     for text in settings:
-        prefix = _prefix(text)
+        prefix = parse_prefix(text)
         if prefix in prefixes:
             raise ConfigurationError(f"is the same as {shown(prefixes[prefix])}", key=_key(text))
         prefixes[prefix] = text
@@ -95,7 +95,12 @@ def _key(prefix: str) -> str:
     return f"upstreams.{shown(prefix)}"
 
 
-def _prefix(text: str) -> Address:
+def parse_prefix(text: str) -> Address:
+    """Read a key of the `upstreams` section.
+
+    Raises:
+        ConfigurationError: it is no address; the message names the key.
+    """
     try:
         prefix = parse_address(text)
     except UpstreamRefused as error:
