@@ -81,16 +81,17 @@ class IcechunkSource:
             raise self._translated(str(error)) from None
 
     def _translated(self, text: str) -> UpstreamError:
-        # Icechunk has one exception class; its text tells causes apart and may hold signed addresses
+        # Icechunk has one exception class, whose text, folded into lines, may hold addresses: never shown
+        text = " ".join(text.replace("|", " ").split()).lower()
         if "virtual chunk container" in text:
             refused = ", ".join(self._refused) or "none that the repository declares"
             return UpstreamRefused(
                 "A virtual chunk lies in a container that is not readable here "
                 f"(refused containers: {refused}). List its address under upstreams."
             )
-        if "not enough data" in text or "range was invalid" in text.lower():
+        if "not enough data" in text or "range was invalid" in text:
             return UpstreamMismatch("A chunk of the Icechunk repository is shorter than its manifest says.")
-        if "modified" in text and "virtual" in text:
+        if "checksum of the object owning the virtual chunk" in text:
             return UpstreamMismatch("A granule changed after the Icechunk repository referred to it.")
         return UpstreamUnavailable("Icechunk could not read a part of the repository or a granule.")
 
