@@ -122,7 +122,7 @@ def test_the_user_guide_gives_every_query_parameter(openapi):
 
 def test_the_user_guide_gives_every_output_format_and_its_media_type():
     formats = output_formats()
-    rows = tables("docs/user-guide.md", "`f=`")
+    rows = tables("docs/user-guide.md", "format")
     assert {name: row[1].strip("`") for name, row in rows.items()} == {
         name: output_format.media_type for name, output_format in formats.items()
     }
