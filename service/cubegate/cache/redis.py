@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterator, Mapping, Sequence
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
@@ -14,17 +13,19 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
+from cubegate.cache.batching import Batching
 from cubegate.cache.per_loop import PerLoop
 from cubegate.errors import ConfigurationError
 
 _MAGIC = b"cg1"
 _HEADER = len(_MAGIC) + 4 + 8
 _BATCH = 42
+_BATCH_NBYTES = 4 * 2**20
 _LARGEST_VALUE = 2**20
+_MOST_WAITING = 64 * 2**20
 _SOCKET_TIMEOUT = 0.1
 _DEADLINE = 0.25
 _PAUSE = 5.0
-_CONNECTIONS = 8
 _FAILURES = (RedisError, OSError, TimeoutError)
 
 
@@ -45,68 +46,112 @@ class RedisCache:
             raise ConfigurationError(
                 "is not a Redis URL", key="cache.redis", mend="Write redis://host:6379/0."
             ) from None
-        self._url = url
-        self._pause = pause
-        self._reads_resume = self._writes_resume = 0.0
-        self._clients = PerLoop(self._open, _close, _abandon)
+        self._connections = PerLoop(lambda: _Connection(url, pause), _close, _abandon)
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the entries that are held and whole; see `ChunkCache`."""
-        found: dict[str, bytes] = {}
-        if not keys or time.monotonic() < self._reads_resume:
-            return found
-        client = self._clients.get()
-        try:
-            async with asyncio.timeout(_DEADLINE):
-                for start in range(0, len(keys), _BATCH):
-                    batch = keys[start : start + _BATCH]
-                    for key, stored in zip(batch, await client.mget(batch), strict=True):
-                        value = _opened(key, stored)
-                        if value is not None:
-                            found[key] = value
-        except _FAILURES:
-            self._reads_resume = self._writes_resume = time.monotonic() + self._pause
-        return found
+        return await self._connections.get().get_many(keys)
 
     async def put_many(self, entries: Mapping[str, bytes]) -> None:
         """Hold the entries, as far as there is room; see `ChunkCache`."""
-        fitting = ((key, value) for key, value in entries.items() if len(value) <= _LARGEST_VALUE)
-        while batch := dict(islice(fitting, _BATCH)):
-            if time.monotonic() < self._writes_resume:
-                return
-            try:
-                async with asyncio.timeout(_DEADLINE):
-                    await self._clients.get().mset({key: _sealed(key, value) for key, value in batch.items()})
-            except ResponseError:
-                # A full Redis still answers reads.
-                self._writes_resume = time.monotonic() + self._pause
-            except _FAILURES:
-                self._reads_resume = self._writes_resume = time.monotonic() + self._pause
+        await self._connections.get().put_many(entries)
 
     async def aclose(self) -> None:
         """Close the connections of all event loops."""
-        await self._clients.aclose()
+        await self._connections.aclose()
 
-    def _open(self) -> Redis:
-        return Redis.from_url(
-            self._url,
+
+class _Connection:
+    """The Redis as one event loop sees it: one read and one write at a time, of many keys each."""
+
+    def __init__(self, url: str, pause: float) -> None:
+        self._pause = pause
+        self._reads_resume = self._writes_resume = 0.0
+        self._reading, self._writing = asyncio.Lock(), asyncio.Lock()
+        self._reads = Batching(self._read)
+        self._writes = Batching(self._write)
+        self._waiting_nbytes = 0
+        self.client = Redis.from_url(
+            url,
             socket_timeout=_SOCKET_TIMEOUT,
             socket_connect_timeout=_SOCKET_TIMEOUT,
             retry=Retry(NoBackoff(), 0),
-            max_connections=_CONNECTIONS,
         )
 
+    async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
+        if not keys or time.monotonic() < self._reads_resume:
+            return {}
+        found = await self._reads.join(dict.fromkeys(keys))
+        return {key: found[key] for key in keys if key in found}
 
-async def _close(client: Redis) -> None:
-    await client.aclose()
+    async def put_many(self, entries: Mapping[str, bytes]) -> None:
+        fitting = {key: value for key, value in entries.items() if len(value) <= _LARGEST_VALUE}
+        nbytes = sum(map(len, fitting.values()))
+        if not fitting or time.monotonic() < self._writes_resume:
+            return
+        if self._waiting_nbytes + nbytes > _MOST_WAITING:
+            return
+        self._waiting_nbytes += nbytes
+        try:
+            await self._writes.join(fitting)
+        finally:
+            self._waiting_nbytes -= nbytes
+
+    async def _read(self, wanted: Mapping[str, None]) -> dict[str, bytes]:
+        keys, found = list(wanted), dict[str, bytes]()
+        async with self._reading:
+            for start in range(0, len(keys), _BATCH):
+                if time.monotonic() < self._reads_resume:
+                    break
+                batch = keys[start : start + _BATCH]
+                try:
+                    async with asyncio.timeout(_DEADLINE):
+                        stored = await self.client.mget(batch)
+                except _FAILURES:
+                    self._reads_resume = self._writes_resume = time.monotonic() + self._pause
+                    break
+                opened = {key: _opened(key, value) for key, value in zip(batch, stored, strict=True)}
+                found |= {key: value for key, value in opened.items() if value is not None}
+        return found
+
+    async def _write(self, entries: Mapping[str, bytes]) -> None:
+        async with self._writing:
+            for batch in _batches(entries):
+                if time.monotonic() < self._writes_resume:
+                    return
+                try:
+                    async with asyncio.timeout(_DEADLINE):
+                        await self.client.mset(batch)
+                except ResponseError:
+                    # A full Redis still answers reads.
+                    self._writes_resume = time.monotonic() + self._pause
+                except _FAILURES:
+                    self._reads_resume = self._writes_resume = time.monotonic() + self._pause
 
 
-def _abandon(client: Redis) -> None:
+async def _close(connection: _Connection) -> None:
+    await connection.client.aclose()
+
+
+def _abandon(_: _Connection) -> None:
     """The sockets went with their loop."""
 
 
+def _batches(entries: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
+    batch: dict[str, bytes] = {}
+    nbytes = 0
+    for key, value in entries.items():
+        if len(batch) == _BATCH or nbytes + len(value) > _BATCH_NBYTES:
+            yield batch
+            batch, nbytes = {}, 0
+        batch[key] = _sealed(key, value)
+        nbytes += len(value)
+    yield batch
+
+
 def _sealed(key: str, value: bytes) -> bytes:
-    return _MAGIC + _checksum(key, value) + len(value).to_bytes(8, "big") + value
+    checksum = zlib.crc32(value, zlib.crc32(key.encode()))
+    return _MAGIC + checksum.to_bytes(4, "big") + len(value).to_bytes(8, "big") + value
 
 
 def _opened(key: str, stored: object) -> bytes | None:
@@ -114,7 +159,3 @@ def _opened(key: str, stored: object) -> bytes | None:
         return None
     value = stored[_HEADER:]
     return value if stored == _sealed(key, value) else None
-
-
-def _checksum(key: str, value: bytes) -> bytes:
-    return zlib.crc32(value, zlib.crc32(key.encode())).to_bytes(4, "big")

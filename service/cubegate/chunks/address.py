@@ -13,10 +13,12 @@ from cubegate.chunks.source import ChunkReference
 from cubegate.errors import UpstreamRefused
 
 _SHAPE = re.compile(r"([A-Za-z][A-Za-z0-9]*)://([^/?#]*)(/[^?#]*)?(\?[^#]*)?(#.*)?", re.DOTALL)
-_HOST = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?")
+_LABEL = "[A-Za-z0-9_-]{1,63}"
+_HOST = re.compile(rf"({_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::([0-9]{{1,5}}))?")
 _BUCKET = re.compile(r"[A-Za-z0-9._-]{3,255}")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\\]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+_LARGEST_PORT = 65535
 _LARGEST_OFFSET = 2**63 - 1
 _LARGEST_LENGTH = 2**32 - 1
 
@@ -141,6 +143,8 @@ def _host(scheme: str, authority: str, url: str) -> str:
     if match is None:
         raise UpstreamRefused(f"{shown(url)} does not name a plain host and port.")
     host, port = match[1].lower(), int(match[2] or _DEFAULT_PORTS[scheme])
+    if not 0 < port <= _LARGEST_PORT:
+        raise UpstreamRefused(f"{shown(url)} names an impossible port.")
     return host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
 
 

@@ -152,14 +152,12 @@ def _check_status(status: int, address: Address, reference: ChunkReference) -> N
     if status in {404, 410}:
         raise UpstreamObjectMissing(f"{address} does not exist.")
     if status in {401, 403}:
-        raise UpstreamDenied(f"{address} refuses the configured credentials (HTTP {status}).")
+        raise UpstreamDenied(f"{address} refuses access (HTTP {status}).")
     if status in {408, 429} or status >= 500:
         raise UpstreamUnavailable(f"{address} is not available (HTTP {status}).")
     if status == 416:
         raise UpstreamMismatch(f"{address} ends before byte {reference.offset + (reference.length or 0)}.")
-    raise UpstreamMismatch(
-        f"{address} answered HTTP {status} to {'a' if reference.length is None else 'a range'} read."
-    )
+    raise UpstreamMismatch(f"{address} answered HTTP {status}.")
 
 
 def _check_content(headers: Mapping[str, str], address: Address) -> None:

@@ -148,10 +148,11 @@ def _translated(error: BaseError | FileNotFoundError, address: Address) -> Upstr
             f"{address} is not found, and the upstream does not say that the object is missing."
         )
     if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return UpstreamDenied(f"{address} refuses the configured credentials.")
+        return UpstreamDenied(f"{address} refuses access.")
     status = _STATUS.search(text)
     if status is not None and int(status[1]) < 500 and int(status[1]) not in {408, 429}:
-        return UpstreamMismatch(f"{address} answered HTTP {status[1]}.")
+        hint = " Is its region the configured one?" if status[1] == "301" else ""
+        return UpstreamMismatch(f"{address} answered HTTP {status[1]}.{hint}")
     if "NotPartial" in text or "UnexpectedRange" in text:
         return UpstreamMismatch(f"{address} answered other bytes than those asked for.")
     return UpstreamUnavailable(f"{address} cannot be reached, or is not available.")

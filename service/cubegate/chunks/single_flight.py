@@ -47,7 +47,7 @@ class SingleFlight:
     def _join(self, reference: ChunkReference) -> _Flight:
         with self._lock:
             flight = self._flights.get(reference)
-            if flight is None or flight.loop.is_closed():
+            if flight is None or not flight.loop.is_running():
                 loop = asyncio.get_running_loop()
                 flight = _Flight(loop, loop.create_task(self._source.get(reference)))
                 self._flights[reference] = flight
