@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import xarray as xr
 
 from cubegate.catalog.collection import Collection, DimensionSettings
+from cubegate.errors import InvalidMetadata, InvalidParameter
+from cubegate.query.grid import find_grid
 from cubegate.store.backend import open_dataset
 from cubegate.store.bridge import LoopThread
+from cubegate.store.documents import ZarrDocuments, plain_hierarchy
 from cubegate.store.encoded import EncodedStore
 
 
@@ -24,6 +29,7 @@ class Datacube:
         self.notes = notes
         self._bridge = bridge
         self._datasets: dict[str, xr.Dataset] = {}
+        self._documents: dict[bool, ZarrDocuments] = {}
 
     @property
     def id(self) -> str:
@@ -55,16 +61,44 @@ class Datacube:
 
         Raises:
             NotFound: there is no such group.
+            InvalidMetadata: the group's arrays do not form a dataset.
             UpstreamError: a coordinate cannot be read.
         """
         group = group.strip("/")
         if group not in self._datasets:
-            self._datasets[group] = await open_dataset(
-                self.store, self._bridge, group=group, variables=self.collection.variables
-            )
+            self._datasets[group] = await open_dataset(self.store, self._bridge, group=group)
         return self._datasets[group]
 
     def dataset_now(self, group: str = "") -> xr.Dataset:
         """Return the dataset of one group to a caller outside the event loop; blocks."""
         return self._bridge.run(self.dataset(group))
 
+    async def documents(self, *, plain: bool = False) -> ZarrDocuments:
+        """Return the Zarr documents of the cube; with `plain`, of its form without codecs."""
+        if plain not in self._documents:
+            crs_wkt = await self._crs_of_arrays()
+            hierarchy = plain_hierarchy(self.store.hierarchy) if plain else self.store.hierarchy
+            self._documents[plain] = await asyncio.to_thread(ZarrDocuments, hierarchy, crs_wkt)
+        return self._documents[plain]
+
+    async def _crs_of_arrays(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for group in self.store.hierarchy.groups:
+            try:
+                dataset = await self.dataset(group)
+            except InvalidMetadata:
+                # its arrays are served as Zarr all the same, only without _CRS
+                continue
+            for name in dataset.data_vars:
+                wkt = self._crs_of(dataset, str(name))
+                if wkt is not None:
+                    found[f"{group}/{name}".strip("/")] = wkt
+        return found
+
+    def _crs_of(self, dataset: xr.Dataset, name: str) -> str | None:
+        names = self.dimensions
+        try:
+            grid = find_grid(dataset, name, crs=self.crs, x=names.x, y=names.y, time=names.time)
+        except InvalidParameter:
+            return None
+        return None if grid.crs is None else grid.crs.to_wkt()

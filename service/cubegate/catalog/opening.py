@@ -19,6 +19,7 @@ from cubegate.chunks.upstream import Upstreams
 from cubegate.index.build import build_index
 from cubegate.index.file import open_index
 from cubegate.index.index import Index
+from cubegate.index.metadata import restricted
 from cubegate.store.bridge import LoopThread
 from cubegate.store.encoded import EncodedStore
 from cubegate.store.sources.icechunk import IcechunkAccess, open_icechunk_store
@@ -68,6 +69,8 @@ class CubeOpener:
         )
 
     def _cube(self, collection: Collection, store: EncodedStore, notes: tuple[str, ...] = ()) -> Datacube:
+        if collection.variables is not None:
+            store.hierarchy = restricted(store.hierarchy, collection.variables)
         return Datacube(collection, store, self._bridge, notes)
 
     def _indexed(self, collection: Collection, index: Index) -> Datacube:

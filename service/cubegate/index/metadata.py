@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
+
+from cubegate.errors import NotFound
 
 JSON = Any
 
@@ -133,3 +135,34 @@ def with_parents(
         while path := path.rpartition("/")[0]:
             found.setdefault(path, GroupMetadata(path))
     return dict(sorted(found.items()))
+
+
+def restricted(hierarchy: Hierarchy, names: Collection[str]) -> Hierarchy:
+    """Return `hierarchy` with only the arrays called `names` and what describes them.
+
+    That is their dimension coordinates, and what their `coordinates`, `grid_mapping`, `bounds`
+    and `ancillary_variables` attributes name, in the same group.
+
+    Raises:
+        NotFound: one of `names` is nowhere.
+    """
+    missing = sorted(set(names) - {array.name for array in hierarchy.arrays.values()})
+    if missing:
+        raise NotFound(f"There is no array called {missing[0]!r}.")
+    kept: set[str] = set()
+    wanted = [path for path, array in hierarchy.arrays.items() if array.name in names]
+    while wanted:
+        path = wanted.pop()
+        if path in kept or path not in hierarchy.arrays:
+            continue
+        kept.add(path)
+        array = hierarchy.arrays[path]
+        prefix = f"{array.group}/" if array.group else ""
+        wanted += [prefix + name for name in (*(array.dimension_names or ()), *_described_by(array))]
+    arrays = {path: array for path, array in hierarchy.arrays.items() if path in kept}
+    return Hierarchy(hierarchy.groups, arrays, hierarchy.skipped)
+
+
+def _described_by(array: ArrayMetadata) -> list[str]:
+    keys = ("coordinates", "grid_mapping", "bounds", "ancillary_variables")
+    return " ".join(str(array.attributes.get(key, "")) for key in keys).replace(":", " ").split()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -65,13 +64,10 @@ def _spread(key: tuple[Any, ...], points: list[NDArray[np.integer[Any]]]) -> lis
     return spread
 
 
-async def open_dataset(
-    store: EncodedStore, bridge: LoopThread, *, group: str = "", variables: Collection[str] | None = None
-) -> xr.Dataset:
+async def open_dataset(store: EncodedStore, bridge: LoopThread, *, group: str = "") -> xr.Dataset:
     """Open one group as a dataset: coordinates in memory, everything else lazy.
 
-    Every lazy variable has its `EncodedArray` as `encoding["encoded_array"]`. `variables` limits
-    the data variables; coordinates and grid mappings stay.
+    Every variable has its `EncodedArray` as `encoding["encoded_array"]`.
 
     Raises:
         NotFound: there is no such group.
@@ -89,11 +85,7 @@ async def open_dataset(
         strict=True,
     ))  # fmt: skip
     # building indexes and decoding times look at values, which may read
-    dataset = await asyncio.to_thread(_decode, loaded, dict(store.hierarchy.groups[group].attributes))
-    if variables is not None:
-        kept = {name for name in variables} | {name for name in dataset.data_vars if dataset[name].ndim == 0}
-        dataset = dataset.drop_vars([name for name in dataset.data_vars if name not in kept])
-    return dataset
+    return await asyncio.to_thread(_decode, loaded, dict(store.hierarchy.groups[group].attributes))
 
 
 def _check_sizes(arrays: list[ArrayMetadata]) -> None:
