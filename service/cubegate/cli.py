@@ -20,7 +20,7 @@ from cubegate.app import CONFIG_VARIABLE, index_source, open_catalog
 from cubegate.catalog.checking import check_cube
 from cubegate.catalog.inspection import describe_cube
 from cubegate.errors import CubegateError
-from cubegate.settings import load_settings
+from cubegate.settings import Settings, UpstreamSettings, load_settings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +62,9 @@ def _parser() -> argparse.ArgumentParser:
                        help="what a fill_value without a _FillValue attribute means")  # fmt: skip
     index.add_argument("--allow-missing-partition", action="append", default=[], metavar="ARRAY",
                        help="an array whose lost Parquet partitions count as unallocated")  # fmt: skip
-    _add_config(index)
+    index.add_argument("--allow", action="append", default=[], metavar="PREFIX",
+                       help="an address prefix that may be read, beside those of the configuration")  # fmt: skip
+    index.add_argument("--config", type=Path, help="the cubegate.yaml whose upstreams and credentials to use")
     index.set_defaults(run=_index)
 
     inspect = commands.add_parser("inspect", help="print what a dataset holds")
@@ -127,7 +129,9 @@ def _print_when_ready(base_url: str, directory: Path, console: Console) -> None:
 
 
 def _index(parsed: argparse.Namespace, console: Console) -> int:
-    settings = load_settings(parsed.config, os.environ)
+    settings = load_settings(parsed.config, os.environ) if parsed.config else Settings()
+    allowed = {prefix: UpstreamSettings(anonymous=prefix.startswith("s3:")) for prefix in parsed.allow}
+    settings = settings.model_copy(update={"upstreams": {**settings.upstreams, **allowed}})
     with console.status(f"Indexing {parsed.source}"):
         version = asyncio.run(
             index_source(

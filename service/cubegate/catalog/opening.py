@@ -16,6 +16,7 @@ from cubegate.chunks.cached import Cached
 from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference
 from cubegate.chunks.upstream import Upstreams
+from cubegate.errors import ConfigurationError, NotFound
 from cubegate.index.build import build_index
 from cubegate.index.file import open_index
 from cubegate.index.index import Index
@@ -70,7 +71,10 @@ class CubeOpener:
 
     def _cube(self, collection: Collection, store: EncodedStore, notes: tuple[str, ...] = ()) -> Datacube:
         if collection.variables is not None:
-            store.hierarchy = restricted(store.hierarchy, collection.variables)
+            try:
+                store.hierarchy = restricted(store.hierarchy, collection.variables)
+            except NotFound as error:
+                raise ConfigurationError(str(error).rstrip("."), file=collection.id, key="variables") from None
         return Datacube(collection, store, self._bridge, notes)
 
     def _indexed(self, collection: Collection, index: Index) -> Datacube:
