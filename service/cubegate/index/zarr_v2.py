@@ -123,7 +123,8 @@ def parse_fill_v2(value: Any, dtype: np.dtype[Any]) -> Any:  # noqa: PLR0911 - o
     if dtype.kind == "U":
         return str(value) if isinstance(value, str) else ""
     if dtype.kind in "mM":
-        return np.array(value, dtype="i8" if isinstance(value, int) else dtype).view(dtype)[()]
+        native = dtype.newbyteorder("=")
+        return np.array(value, dtype="i8" if isinstance(value, int) else native).view(native)[()]
     if dtype.kind == "b":
         return np.bool_(bool(value))
     number = _float(value)
