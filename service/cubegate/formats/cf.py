@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError
 
 from cubegate.errors import NotAcceptable
+from cubegate.formats.crs import read_crs
 from cubegate.formats.facts import origin, software
 from cubegate.formats.fields import declared_fill, grid_mapping_names, stored_integers
 from cubegate.formats.output import Result
@@ -166,20 +167,6 @@ def _says(attributes: Mapping[str, Any], crs: pyproj.CRS) -> bool:
         return bool(pyproj.CRS.from_cf(dict(attributes)).equals(crs, ignore_axis_order=True))
     except (CRSError, KeyError, TypeError, ValueError):
         return False
-
-
-def read_crs(result: Result) -> pyproj.CRS:
-    """The CRS of x and y.
-
-    Raises:
-        NotAcceptable: the result has none that can be written down.
-    """
-    try:
-        return pyproj.CRS.from_user_input(result.crs)
-    except CRSError as error:
-        raise NotAcceptable(
-            "The dataset has no coordinate reference system that this format can name."
-        ) from error
 
 
 def _describe_axes(result: Result, dataset: xr.Dataset) -> None:

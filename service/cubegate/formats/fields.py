@@ -23,7 +23,7 @@ class Field:
     """One variable or coordinate, without encoding.
 
     Attributes:
-        values: C-contiguous, native byte order; booleans, integers, floats, datetime64, or
+        values: C-contiguous, native byte order; booleans, integers, floats, complex, datetime64, or
             objects that are text (str) or times (cftime).
         fill: the integer that means missing; None where there is none.
     """
@@ -51,7 +51,7 @@ class Field:
 
     def missing(self, values: NDArray[Any]) -> NDArray[np.bool_]:
         """Mark the missing cells of `values`, which are some of this field's."""
-        if values.dtype.kind in "fM":
+        if values.dtype.kind in "fcM":
             return np.asarray(values != values)  # noqa: PLR0124 - NaN and NaT alone differ from themselves
         if values.dtype.kind == "O":
             marks = [not isinstance(value, (str, cftime.datetime)) for value in values.flat]
@@ -81,8 +81,8 @@ class Contents:
     time: Field | None
 
 
-def read_contents(result: Result) -> Contents:
-    """Take a result apart.
+def read_contents(result: Result, *, split_complex: bool = True) -> Contents:
+    """Take a result apart, complex variables into their real and imaginary parts unless told otherwise.
 
     Raises:
         NotAcceptable: a variable holds values that no plain field can hold.
@@ -93,7 +93,7 @@ def read_contents(result: Result) -> Contents:
         field
         for name, variable in dataset.data_vars.items()
         if name not in hidden
-        for field in plain_fields(str(name), variable.variable)
+        for field in plain_fields(str(name), variable.variable, split_complex=split_complex)
     ]
     dims = _ordered_dims(result, variables)
     coordinates: dict[str, Field] = {}
@@ -148,7 +148,7 @@ def _time(result: Result, coordinates: Mapping[str, Field], scalars: Mapping[str
     return along[0] if len(along) == 1 else named
 
 
-def plain_fields(name: str, variable: xr.Variable) -> Iterator[Field]:
+def plain_fields(name: str, variable: xr.Variable, *, split_complex: bool = True) -> Iterator[Field]:
     """Yield a variable as one plain field, a complex one as its real and imaginary parts.
 
     Raises:
@@ -161,7 +161,7 @@ def plain_fields(name: str, variable: xr.Variable) -> Iterator[Field]:
     dims = tuple(str(dim) for dim in variable.dims)
     attributes = dict(variable.attrs)
     kind = values.dtype.kind
-    if kind == "c":
+    if kind == "c" and split_complex:
         for part, numbers in (("real", values.real), ("imag", values.imag)):
             yield Field(
                 f"{name}_{part}", dims, np.ascontiguousarray(numbers).reshape(values.shape), attributes
@@ -177,7 +177,7 @@ def plain_fields(name: str, variable: xr.Variable) -> Iterator[Field]:
             yield Field(name, dims, restored[0], attributes, restored[1])
     elif kind in "iu":
         yield Field(name, dims, values, attributes, declared_fill(variable))
-    elif kind in "bM":
+    elif kind in "bMc":
         yield Field(name, dims, values, attributes)
     else:
         yield Field(name, dims, _objects(name, values), attributes)
