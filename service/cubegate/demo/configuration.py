@@ -28,7 +28,7 @@ _COLLECTIONS: dict[str, dict[str, Any]] = {
 
 def write_configuration(directory: Path) -> Path:
     """Write `cubegate.yaml` and `collections/*.yaml` for the absolute `directory`; returns the former."""
-    root = f"file://{directory}/"
+    root = f"{directory.as_uri()}/"
     collections = directory / "collections"
     collections.mkdir(exist_ok=True)
     for name, collection in _COLLECTIONS.items():

@@ -85,7 +85,8 @@ class Landscape:
     @cached_property
     def _stable_coherence(self) -> Grid:
         noise = smooth_noise(np.random.default_rng([self.seed, 1]), self.shape, 2.6)
-        return np.clip(np.float32(0.72) + np.float32(0.16) * noise, 0.15, 0.97)
+        coherence: Grid = np.clip(np.float32(0.72) + np.float32(0.16) * noise, 0.15, 0.97)
+        return coherence
 
     def deformation(self, years: float) -> Grid:
         """Displacement in metres since year 0: a trend and, over the basin, a seasonal swing."""

@@ -100,7 +100,7 @@ def landscape() -> Landscape:
 
 
 def write_granule(path: Path, pair: Pair, scene: Landscape) -> None:
-    """Write one granule; the bytes depend on `pair` and `scene` alone."""
+    """Write one granule; all but a time stamp in its first bytes depends on `pair` and `scene` alone."""
     layers = scene.observe(pair.index, _years(pair.reference), _years(pair.secondary))
     with h5py.File(
         path, "w", libver=("v110", "v110"), track_order=True, fs_strategy="page", fs_page_size=_PAGE

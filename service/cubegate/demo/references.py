@@ -37,7 +37,7 @@ def _with_scheme(reference: Any) -> Any:
     if not isinstance(reference, list):
         return reference
     path, *part = reference
-    return [f"file://{path}", *part]
+    return [Path(path).as_uri(), *part]
 
 
 def write_json(path: Path, references: dict[str, Any]) -> None:
