@@ -15,6 +15,8 @@ from cubegate.index.codecs import check_v2_codecs
 from cubegate.index.metadata import ArrayMetadata, CodecsV2
 
 MAX_CHUNK_NBYTES = 2**31
+# what reading a document raises where it holds another JSON type than the specification says
+MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, struct.error)
 _OBJECT_CODECS = {"vlen-utf8", "vlen-bytes", "json2", "fill_hdf_strings"}
 
 
@@ -36,7 +38,7 @@ def parse_array_v2(
     """
     try:
         return _parse(path, document, dict(attributes), fill_declared)
-    except (KeyError, TypeError, ValueError, OverflowError, struct.error) as error:
+    except MALFORMED as error:
         problem = type(error).__name__
         raise InvalidMetadata(f"array {path!r}: its .zarray cannot be read ({problem})") from error
 

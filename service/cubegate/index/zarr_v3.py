@@ -11,7 +11,7 @@ from zarr.core.metadata.v3 import ArrayV3Metadata
 from cubegate.errors import InvalidMetadata, UnsupportedCodec
 from cubegate.index.codecs import check_v3_codecs
 from cubegate.index.metadata import ArrayMetadata, CodecsV3
-from cubegate.index.zarr_v2 import parse_fill_attribute
+from cubegate.index.zarr_v2 import MALFORMED, parse_fill_attribute
 
 
 def parse_array_v3(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
@@ -21,13 +21,17 @@ def parse_array_v3(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
         InvalidMetadata: the document is malformed or uses an unknown data type or chunk grid.
         UnsupportedCodec: it names a codec that is not on the allow-list.
     """
-    codecs = tuple(document.get("codecs") or ())
-    check_v3_codecs(codecs)
     try:
-        parsed = ArrayV3Metadata.from_dict(dict(document))
-    except (KeyError, TypeError, ValueError) as error:
+        return _parse(path, document)
+    except MALFORMED as error:
         problem = type(error).__name__
         raise InvalidMetadata(f"array {path!r}: its zarr.json cannot be read ({problem})") from error
+
+
+def _parse(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
+    codecs = tuple(document.get("codecs") or ())
+    check_v3_codecs(codecs)
+    parsed = ArrayV3Metadata.from_dict(dict(document))
     if document["chunk_grid"]["name"] != "regular":
         raise InvalidMetadata(f"array {path!r}: its chunk grid is not regular")
     dtype = _storage_dtype(parsed.data_type.to_native_dtype(), codecs)
