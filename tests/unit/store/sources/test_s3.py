@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+import json
+import os
+import urllib.request
+
+import boto3
+import icechunk
+import numpy as np
+import pytest
+import zarr
+from moto.server import ThreadedMotoServer
+from obstore.store import S3Store
+from zarr.storage import ObjectStore
+
+from cubegate.chunks.upstream import open_upstreams
+from cubegate.credentials import open_credentials
+from cubegate.errors import UpstreamError, UpstreamObjectMissing
+from cubegate.settings import CredentialSettings, UpstreamSettings
+from cubegate.store.sources.icechunk import IcechunkAccess, open_icechunk_store
+from cubegate.store.sources.zarr import open_zarr_store
+
+VALUES = np.random.default_rng(5).random((7, 9))
+
+
+class S3:
+    """A server with two buckets and, for each, one user who may read and write nothing else."""
+
+    def __init__(self, endpoint_url):
+        self.endpoint_url = endpoint_url
+        options = {
+            "region_name": "us-east-1",
+            "endpoint_url": endpoint_url,
+            "aws_access_key_id": "root",
+            "aws_secret_access_key": "root",
+        }
+        iam, s3 = boto3.client("iam", **options), boto3.client("s3", **options)
+        self.keys = {}
+        for bucket in ("cubes", "granules"):
+            s3.create_bucket(Bucket=bucket)
+            iam.create_user(UserName=bucket)
+            resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+            statement = {"Effect": "Allow", "Action": "s3:*", "Resource": resources}
+            policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            iam.put_user_policy(UserName=bucket, PolicyName="own", PolicyDocument=policy)
+            key = iam.create_access_key(UserName=bucket)["AccessKey"]
+            self.keys[bucket] = (key["AccessKeyId"], key["SecretAccessKey"])
+        self._post("reset-auth", b"0")
+
+    def _post(self, action, body):
+        url = f"{self.endpoint_url}/moto-api/{action}"
+        request = urllib.request.Request(url, body, {"Content-Type": "text/plain"}, method="POST")  # noqa: S310 - loopback
+        urllib.request.urlopen(request).close()  # noqa: S310 - loopback
+
+    def store(self, bucket, prefix=None):
+        identifier, secret = self.keys[bucket]
+        return S3Store(
+            bucket,
+            prefix=prefix,
+            endpoint=self.endpoint_url,
+            region="us-east-1",
+            access_key_id=identifier,
+            secret_access_key=secret,
+            client_options={"allow_http": True},
+        )
+
+    def access(self, bucket):
+        return IcechunkAccess(endpoint_url=self.endpoint_url, keys=(*self.keys[bucket], None))
+
+    def storage(self, bucket, prefix):
+        identifier, secret = self.keys[bucket]
+        return icechunk.s3_storage(
+            bucket=bucket,
+            prefix=prefix,
+            region="us-east-1",
+            endpoint_url=self.endpoint_url,
+            allow_http=True,
+            force_path_style=True,
+            access_key_id=identifier,
+            secret_access_key=secret,
+        )
+
+    def close(self):
+        self._post("reset-auth", b"inf")
+
+
+@pytest.fixture(scope="module")
+def s3():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    objects = S3(f"http://{host}:{port}")
+    yield objects
+    objects.close()
+    server.stop()
+
+
+@pytest.fixture
+async def upstreams(s3):
+    identifier, secret = s3.keys["cubes"]
+    settings = CredentialSettings(kind="s3", access_key_id_env="IDENTIFIER", secret_access_key_env="SECRET")
+    credentials = open_credentials({"cubes": settings}, {"IDENTIFIER": identifier, "SECRET": secret})
+    opened = open_upstreams(
+        {"s3://cubes/": UpstreamSettings(credentials="cubes", endpoint_url=s3.endpoint_url)}, credentials
+    )
+    yield opened
+    await opened.aclose()
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("consolidated", [True, False])
+async def test_a_zarr_store_on_s3(s3, upstreams, read_array, zarr_format, consolidated):
+    prefix = f"v{zarr_format}-{consolidated}/store.zarr"
+    target = ObjectStore(s3.store("cubes", prefix))
+    array = zarr.create_array(
+        target, name="a_group/v w", shape=(7, 9), chunks=(3, 4), dtype="f8", zarr_format=zarr_format
+    )
+    array[:6] = VALUES[:6]
+    # a neighbour whose name begins alike belongs to another store
+    zarr.create_array(ObjectStore(s3.store("cubes", prefix + "2")), name="w", shape=(1,), dtype="i1")
+    if consolidated and zarr_format == 2:
+        zarr.consolidate_metadata(target, zarr_format=2)
+    elif consolidated:
+        with pytest.warns(UserWarning, match="Consolidated"):
+            zarr.consolidate_metadata(target, zarr_format=3)
+
+    store = await open_zarr_store(f"s3://cubes/{prefix}", upstreams)
+
+    assert store.hierarchy.arrays.keys() == {"a_group/v w"}
+    assert store.hierarchy.groups.keys() == {"", "a_group"}
+    np.testing.assert_array_equal(await read_array(store, "a_group/v w"), array[...], strict=True)
+    assert await store.get(store.array("a_group/v w"), (2, 0)) is None
+    strict = await open_zarr_store(f"s3://cubes/{prefix}", upstreams, missing="error")
+    with pytest.raises(UpstreamObjectMissing):
+        await strict.get(strict.array("a_group/v w"), (2, 0))
+
+
+@pytest.fixture
+def repository(s3):
+    """An Icechunk repository in one bucket: an array of its own and one over the other bucket."""
+    data = VALUES.tobytes()
+    s3.store("granules").put("some/granule.bin", b"head" + data)
+    config = icechunk.RepositoryConfig.default()
+    # a repository may say anything about where its granules are
+    elsewhere = icechunk.s3_store(region="nowhere", endpoint_url="http://127.0.0.1:9", allow_http=True)
+    config.set_virtual_chunk_container(icechunk.VirtualChunkContainer("s3://granules/some/", elsewhere))
+    prefix = f"icechunk/{os.urandom(4).hex()}"
+    created = icechunk.Repository.create(s3.storage("cubes", prefix), config)
+    session = created.writable_session("main")
+    root = zarr.group(session.store)
+    root.create_array("native", shape=(7, 9), chunks=(3, 4), dtype="f8")[...] = VALUES
+    root.create_array("virtual", shape=(7, 9), chunks=(7, 9), dtype="<f8", compressors=None)
+    session.store.set_virtual_ref(
+        "virtual/c/0/0", "s3://granules/some/granule.bin", offset=4, length=len(data)
+    )
+    session.commit("write")
+    return f"s3://cubes/{prefix}"
+
+
+def bucket_of(url):
+    return url.split("/")[2]
+
+
+async def test_an_icechunk_repository_and_its_granules_with_keys_of_their_own(s3, repository, read_array):
+    store = await open_icechunk_store(
+        repository, check_url=lambda _url: None, access_for=lambda url: s3.access(bucket_of(url))
+    )
+    for path in ("native", "virtual"):
+        np.testing.assert_array_equal(await read_array(store, path), VALUES, strict=True)
+
+
+async def test_keys_of_the_wrong_bucket_are_an_error_and_never_fill(s3, repository):
+    def opened(access_for):
+        return open_icechunk_store(repository, check_url=lambda _url: None, access_for=access_for)
+
+    with pytest.raises(UpstreamError):
+        await opened(lambda _url: s3.access("granules"))
+    with pytest.raises(UpstreamError):
+        await opened(lambda _url: IcechunkAccess(endpoint_url=s3.endpoint_url, anonymous=True))
+    store = await opened(lambda _url: s3.access("cubes"))
+    with pytest.raises(UpstreamError) as caught:
+        await store.get(store.array("virtual"), (0, 0))
+    assert not isinstance(caught.value, UpstreamObjectMissing)
+    assert s3.keys["cubes"][0] not in repr(caught.value)
+    s3.store("granules").delete("some/granule.bin")
+    store = await opened(lambda url: s3.access(bucket_of(url)))
+    with pytest.raises(UpstreamError) as caught:
+        await store.get(store.array("virtual"), (0, 0))
+    assert not isinstance(caught.value, UpstreamObjectMissing)
