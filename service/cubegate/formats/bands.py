@@ -107,20 +107,28 @@ def common_type(fields: Iterable[Field]) -> BandType:
     unique = {field.name: field for field in fields}
     types = {name: np.dtype(_WIDER.get(f.values.dtype.name, f.values.dtype)) for name, f in unique.items()}
     dtype = np.result_type(*types.values())
-    fills = {field.fill for field in unique.values() if field.fill is not None}
-    if dtype.kind in "iu" and fills:
-        fill = min(fills)
-        free = all(f.fill == fill or not (f.values == fill).any() for f in unique.values())
-        if len(fills) == 1 and free and np.iinfo(dtype).min <= fill <= np.iinfo(dtype).max:
+    if dtype.kind in "iu":
+        fill = _common_fill(unique.values(), dtype)
+        if fill is not None or not any(field.missing(field.values).any() for field in unique.values()):
             return BandType(dtype, fill)
         dtype = np.result_type(dtype, np.float32)
-    if dtype.kind in "iu":
-        return BandType(dtype, None)
     if dtype.itemsize > (16 if dtype.kind == "c" else 8):
         raise NotAcceptable(f"GeoTIFF has no type for {dtype}: use f=csv.")
     for name, field in unique.items():
         _require_exact(name, field, dtype)
     return BandType(dtype, float("nan"))
+
+
+def _common_fill(fields: Iterable[Field], dtype: np.dtype[Any]) -> int | None:
+    """The one integer that means missing in all fields; None where they do not agree on one."""
+    fills = {field.fill for field in fields if field.fill is not None}
+    if len(fills) != 1:
+        return None
+    fill = min(fills)
+    clash = any(field.fill != fill and (field.values == fill).any() for field in fields)
+    # GDAL keeps it as text of a double: -9223372036854775808 would come back as -9.
+    inside = np.iinfo(dtype).min <= fill <= np.iinfo(dtype).max and abs(fill) < 2**53
+    return fill if inside and not clash else None
 
 
 def _require_exact(name: str, field: Field, dtype: np.dtype[Any]) -> None:

@@ -19,6 +19,8 @@ from cubegate.formats.spool import spooled
 from cubegate.formats.times import iso_times
 
 _LIMITS = np.iinfo(np.int64)
+# The units of time that Parquet has.
+_PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 class ParquetFormat:
@@ -75,11 +77,10 @@ def _arrow_type(field: Field) -> pa.DataType:
 
 def _unit(times: NDArray[Any]) -> str:
     unit = np.datetime_data(times.dtype)[0]
-    own = unit if unit in ("s", "ms", "us", "ns") else "s"
+    own = unit if unit in _PER_SECOND else "ms"
     numbers = times.astype(f"M8[{own}]").astype(np.int64)
     numbers = numbers[numbers != _LIMITS.min]
-    factor = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}[own]
-    reach = _LIMITS.max // factor
+    reach = _LIMITS.max // (_PER_SECOND["ns"] // _PER_SECOND[own])
     return "ns" if not numbers.size or max(abs(int(numbers.min())), abs(int(numbers.max()))) <= reach else own
 
 
