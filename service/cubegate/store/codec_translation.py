@@ -149,6 +149,10 @@ def codecs_to_v2(array: ArrayMetadata) -> CodecsV2:
         NotRepresentable: no v2 pipeline decodes the same bytes to the same values.
     """
     if isinstance(array.codecs, CodecsV2):
+        if any(configuration["id"] == "fill_hdf_strings" for configuration in array.codecs.filters):
+            raise NotRepresentable(
+                _says(array, "its strings need a codec of kerchunk's own; zarr-plain has them")
+            )
         if array.codecs.compressor is not None:
             return array.codecs
         return _with_compressor([dict(f) for f in array.codecs.filters], array.codecs.order)

@@ -102,8 +102,16 @@ def plain_array(array: ArrayMetadata) -> ArrayMetadata:
 
 
 def plain_hierarchy(hierarchy: Hierarchy) -> Hierarchy:
-    """Return `hierarchy` with every array as `plain_array` has it."""
-    return replace(hierarchy, arrays={path: plain_array(array) for path, array in hierarchy.arrays.items()})
+    """Return `hierarchy` with every array as `plain_array` has it, but records that hold objects."""
+    arrays, skipped = {}, dict(hierarchy.skipped)
+    for path, array in hierarchy.arrays.items():
+        if array.dtype.names and array.dtype.hasobject:
+            skipped[path] = (
+                f"Array {path!r} holds records with strings of any length, which no plain chunk can."
+            )
+        else:
+            arrays[path] = plain_array(array)
+    return replace(hierarchy, arrays=arrays, skipped=skipped)
 
 
 def _object_codec(array: ArrayMetadata) -> str:
