@@ -12,7 +12,7 @@ from rich.console import Console
 
 LON, LAT = -118.2, 34.1
 BBOX = "-118.25,34.06,-118.15,34.14"
-LAST_DATES = "2023-11-01/.."
+LAST_DATES = "2023-10-01/.."
 ICE_X, ICE_Y = -185_000.0, -2_274_500.0
 
 Tool = Literal["Python", "curl", "GDAL"]
@@ -65,7 +65,7 @@ def _curl(datasets: str) -> list[Line]:
     area = {"bbox": BBOX, "variables": "displacement"}
     latest = {**area, "datetime": LAST_DATES}
     return [
-        Line("a time series as CSV", "curl", f"curl -sS '{_url(opera, 'timeseries', point, f='csv')}'"),
+        Line("a time series as CSV", "curl", f"curl -fsS '{_url(opera, 'timeseries', point, f='csv')}'"),
         _download("a time series as a plot", _url(opera, "timeseries", point, f="png"), "displacement.png"),
         _download(
             "an area at all dates as NetCDF", _url(opera, "subset", area, f="netcdf"), "displacement.nc"
@@ -75,20 +75,21 @@ def _curl(datasets: str) -> list[Line]:
             _url(opera, "subset", latest, f="geotiff"),
             "displacement.tif",
         ),
-        Line("what that area costs to read", "curl", f"curl -sS '{_url(opera, 'estimate', area)}'"),
+        Line("what that area costs to read", "curl", f"curl -fsS '{_url(opera, 'estimate', area)}'"),
     ]
 
 
 def _gdal(datasets: str) -> list[Line]:
-    plain = f'ZARR:"/vsicurl/{datasets}/opera-f11116/zarr-plain":/displacement'
+    # GDAL's raster model wants the index of the one date to show
+    plain = f'ZARR:"/vsicurl/{datasets}/opera-f11116/zarr-plain":/displacement:23'
     area = {"bbox": BBOX, "variables": "displacement", "datetime": LAST_DATES}
     geotiff = _url(f"{datasets}/opera-f11116", "subset", area, f="geotiff")
     return [
-        Line("the cube, and its dates as subdatasets", "GDAL", f"gdalinfo '{plain}'"),
+        Line("the last date of the cube", "GDAL", f"gdalinfo '{plain}'"),
         Line(
-            "one date of the cube as a GeoTIFF",
+            "that date as a GeoTIFF",
             "GDAL",
-            f"gdal_translate -q '{plain}:23' displacement-last.tif",
+            f"gdal_translate -q '{plain}' displacement-last.tif",
             "displacement-last.tif",
         ),
         Line("an area as GeoTIFF, read over HTTP", "GDAL", f"gdalinfo '/vsicurl/{geotiff}'"),
@@ -96,11 +97,11 @@ def _gdal(datasets: str) -> list[Line]:
 
 
 def _url(dataset: str, query: str, parameters: dict[str, str], **more: str) -> str:
-    return f"{dataset}/{query}?{urlencode({**parameters, **more}, safe=',/:')}"
+    return f"{dataset}/{query}?{urlencode({**parameters, **more}, safe=',')}"
 
 
 def _download(name: str, url: str, file: str) -> Line:
-    return Line(name, "curl", f"curl -sS -o {file} '{url}'", file)
+    return Line(name, "curl", f"curl -fsS -o {file} '{url}'", file)
 
 
 def print_lines(console: Console, base_url: str, directory: Path) -> None:
