@@ -1,0 +1,205 @@
+"""The price of a query before its first read, and what would fit where it is too high."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import xarray as xr
+
+from cubegate.errors import BudgetExceeded, InvalidParameter
+from cubegate.query.bounds import clip
+from cubegate.query.crs import Bounds, name_crs
+from cubegate.query.cube import CubeQuery, select_cube
+from cubegate.query.grid import Grid
+from cubegate.query.interval import iso, order_times, parse_interval
+from cubegate.query.position import Points, PositionQuery, select_position
+from cubegate.query.selection import Selection
+
+ATTEMPTS = 40
+# leaves room for what rounding to whole chunks adds
+MARGIN = 0.9
+
+AnyQuery = CubeQuery | PositionQuery
+
+
+class Limits(Protocol):
+    """What one query may cost."""
+
+    @property
+    def chunks(self) -> int:
+        """Chunks read upstream."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Bytes read upstream."""
+        ...
+
+    @property
+    def cells(self) -> int:
+        """Values in the answer."""
+        ...
+
+
+@dataclass(frozen=True)
+class Price:
+    """What a query costs: chunks and bytes to read, at most; cells in the answer."""
+
+    chunks: int
+    bytes: int
+    cells: int
+
+    def within(self, limits: Limits) -> bool:
+        """Tell whether every limit is kept."""
+        return self.share(limits) <= 1
+
+    def share(self, limits: Limits) -> float:
+        """The largest ratio of a price to its limit."""
+        pairs = ((self.chunks, limits.chunks), (self.bytes, limits.bytes), (self.cells, limits.cells))
+        return max(price / max(limit, 1) for price, limit in pairs)
+
+
+def price(selection: Selection) -> Price:
+    """Return the price of loading a selection; nothing is read.
+
+    Raises:
+        CorruptIndex: the part of the index that would tell is damaged.
+    """
+    costs = [read.array.cost(read.indexers) for read in selection.reads]
+    return Price(sum(cost.chunks for cost in costs), sum(cost.nbytes for cost in costs), selection.cells)
+
+
+def enforce(asked: Price, limits: Limits, hint: Callable[[], str]) -> None:
+    """Refuse a query that is over a limit; `hint` is asked only then.
+
+    Raises:
+        BudgetExceeded: with the price, the limits and the hint.
+    """
+    if not asked.within(limits):
+        names = {"chunks": limits.chunks, "bytes": limits.bytes, "cells": limits.cells}
+        raise BudgetExceeded(dataclasses.asdict(asked), names, hint())
+
+
+@dataclass(frozen=True, eq=False)
+class Advisor:
+    """Finds a smaller query that fits, by pricing some: no advice is given untried."""
+
+    dataset: xr.Dataset
+    grid: Grid
+    variables: tuple[str, ...]
+    limits: Limits
+
+    def hint(self, query: AnyQuery) -> str:
+        """Name an interval, a bbox, or a number of points with which `query` would fit."""
+        if isinstance(query, PositionQuery) and query.points.many:
+            count = self._fewer_points(query)
+            if count:
+                return f"Up to {count} of these points at once would fit."
+            query = dataclasses.replace(query, points=_first_points(query.points, 1))
+        interval = self._shorter(query)
+        if interval is not None:
+            return f"It would fit with datetime={interval}."
+        if isinstance(query, CubeQuery):
+            return self._smaller_box(query)
+        return self._fewer_variables(query)
+
+    def _smaller_box(self, query: CubeQuery) -> str:
+        box = self._smaller(query)
+        if box is not None:
+            return f"It would fit with {box}."
+        first = self._times(query, 1)
+        if first is not None:
+            box = self._smaller(dataclasses.replace(query, interval=parse_interval(first)))
+            if box is not None:
+                return f"It would fit with datetime={first} and {box}."
+        return self._fewer_variables(query)
+
+    def _fewer_variables(self, query: AnyQuery) -> str:
+        if len(self.variables) > 1 and self._price(query, self.variables[:1]).within(self.limits):
+            return f"It would fit with variables={self.variables[0]}."
+        return "Ask for fewer variables, and select other dimensions by name."
+
+    def _price(self, query: AnyQuery, variables: tuple[str, ...] | None = None) -> Price:
+        names = variables or self.variables
+        if isinstance(query, CubeQuery):
+            return price(select_cube(self.dataset, self.grid, names, query))
+        return price(select_position(self.dataset, self.grid, names, query))
+
+    def _shorter(self, query: AnyQuery) -> str | None:
+        """The longest interval of the first times that is found to fit."""
+        if self.grid.time is None:
+            return None
+        total = len(self._sorted_times(query))
+        share = self._price(query).share(self.limits)
+        count = min(total - 1, int(total / share * MARGIN)) if share > 1 else total
+        while count >= 1:
+            text = self._times(query, count)
+            if text and self._fits(dataclasses.replace(query, interval=parse_interval(text))):
+                return text
+            count //= 2
+        return None
+
+    def _sorted_times(self, query: AnyQuery) -> np.ndarray[tuple[int], np.dtype[np.generic]]:
+        times = self.dataset.variables[self.grid.time].values
+        if query.interval is not None:
+            times = times[query.interval.select(times)]
+        order = order_times(times)
+        times = times if order is None else times[order]
+        return times[~np.isnat(times)] if times.dtype.kind == "M" else times
+
+    def _times(self, query: AnyQuery, count: int) -> str | None:
+        if self.grid.time is None:
+            return None
+        times = self._sorted_times(query)
+        return f"{iso(times[0])}/{iso(times[count - 1])}" if times.size and times.dtype.kind in "MO" else None
+
+    def _smaller(self, query: CubeQuery) -> str | None:
+        """The largest bbox around the same centre that is found to fit."""
+        crs = query.crs if query.bounds is not None else None
+        whole = clip(self.grid, query.bounds or self.grid.bounds, crs)
+        scale = min(1.0, MARGIN * self._price(query).share(self.limits) ** -0.5)
+        for _ in range(ATTEMPTS):
+            bounds = _shrink(whole, scale)
+            if self._fits(dataclasses.replace(query, bounds=bounds, crs=crs)):
+                asked = crs or self.grid.crs
+                named = "native" if asked is None or len(name_crs(asked)) > 40 else name_crs(asked)
+                return f"bbox={','.join(f'{side:.10g}' for side in bounds)}&bbox-crs={named}"
+            scale /= 2
+        return None
+
+    def _fits(self, query: AnyQuery) -> bool:
+        try:
+            return self._price(query).within(self.limits)
+        except InvalidParameter:
+            return False
+
+    def _fewer_points(self, query: PositionQuery) -> int:
+        share = self._price(query).share(self.limits)
+        count = int(len(query.points.x) / share * MARGIN)
+        while count >= 1 and not self._fits(
+            dataclasses.replace(query, points=_first_points(query.points, count))
+        ):
+            count //= 2
+        return count
+
+
+def _first_points(points: Points, count: int) -> Points:
+    ids = None if points.ids is None else points.ids[:count]
+    return dataclasses.replace(points, x=points.x[:count], y=points.y[:count], ids=ids)
+
+
+def _shrink(bounds: Bounds, scale: float) -> Bounds:
+    west, south, east, north = bounds
+    x, y, dx, dy = (
+        (west + east) / 2,
+        (south + north) / 2,
+        (east - west) / 2 * scale,
+        (north - south) / 2 * scale,
+    )
+    sides = (x - dx, y - dy, x + dx, y + dy)
+    # as written in the hint
+    return tuple(float(f"{side:.10g}") for side in sides)  # type: ignore[return-value]

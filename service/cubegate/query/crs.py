@@ -1,0 +1,191 @@
+"""Coordinate reference systems: reading what a client names, and transforming between two of them."""
+
+from __future__ import annotations
+
+import functools
+import re
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pyproj import CRS, Geod, Transformer
+from pyproj.exceptions import CRSError, ProjError
+
+from cubegate.errors import InvalidParameter
+
+Bounds = tuple[float, float, float, float]
+
+ACCEPTED = "EPSG:4326, OGC:CRS84, an http://www.opengis.net/def/crs/ address, a PROJ string or WKT"
+MAX_TEXT = 10_000
+ROUND_TRIP_METRES = 1.0
+EDGE_POINTS = 1001
+
+# these make PROJ open files that the client names
+_FILE_KEYS = re.compile(r"grids\s*=|init\s*=|file\s*=|parameterfile|\.gtx|\.gsb|\.tif", re.IGNORECASE)
+
+
+def parse_crs(text: str, parameter: str = "crs") -> CRS:
+    """Read a horizontal CRS in any form that PROJ knows; a CURIE may stand in brackets.
+
+    Raises:
+        InvalidParameter: PROJ does not know it, or it has no horizontal coordinates.
+    """
+    try:
+        return _parse(text.strip(), parameter)
+    except (CRSError, ProjError) as error:
+        raise InvalidParameter(
+            parameter, f"{text[:80]!r} is no coordinate reference system that PROJ knows.", accepted=ACCEPTED
+        ) from error
+
+
+@functools.lru_cache(maxsize=256)
+def _parse(text: str, parameter: str) -> CRS:
+    if len(text) > MAX_TEXT or _FILE_KEYS.search(text):
+        raise InvalidParameter(
+            parameter, "This definition of a CRS refers to files or is too long.", accepted=ACCEPTED
+        )
+    bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
+    crs = CRS.from_user_input("OGC:CRS84" if bare.upper() == "CRS84" else bare)
+    if not (crs.is_geographic or crs.is_projected):
+        raise InvalidParameter(
+            parameter, f"{text[:80]!r} is neither geographic nor projected.", accepted=ACCEPTED
+        )
+    return crs
+
+
+@functools.lru_cache(maxsize=1)
+def lonlat() -> CRS:
+    """Longitude, then latitude, on WGS 84."""
+    return CRS.from_authority("OGC", "CRS84")
+
+
+@functools.lru_cache(maxsize=256)
+def name_crs(crs: CRS) -> str:
+    """Name a CRS by its code, such as `EPSG:32611`, and by its WKT where it has none."""
+    authority = crs.to_authority()
+    return ":".join(authority) if authority else str(crs.to_wkt())
+
+
+@functools.lru_cache(maxsize=256)
+def _transformer(source: CRS, target: CRS) -> Transformer:
+    return Transformer.from_crs(source, target, always_xy=True)
+
+
+@functools.lru_cache(maxsize=256)
+def same_crs(one: CRS, other: CRS) -> bool:
+    """Tell whether two CRS give a place the same x and y."""
+    return bool(one.equals(other, ignore_axis_order=True))
+
+
+def transform_points(
+    source: CRS, target: CRS, x: ArrayLike, y: ArrayLike, parameter: str
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Transform points; x is always the easting or longitude, degrees where geographic.
+
+    Raises:
+        InvalidParameter: a point is not on the Earth, or has no place in `target`.
+    """
+    xs, ys = np.atleast_1d(np.asarray(x, float)), np.atleast_1d(np.asarray(y, float))
+    if source.is_geographic:
+        check_degrees(xs, ys, parameter)
+    if same_crs(source, target):
+        return xs, ys
+    forward = _transformer(source, target)
+    try:
+        new_x, new_y = forward.transform(xs, ys)
+        back = forward.transform(new_x, new_y, direction="INVERSE")
+    except ProjError as error:
+        raise _no_place(parameter, source, target) from error
+    # far outside its area a projection may fold other parts of the Earth onto the asked ones
+    if not (
+        np.isfinite([new_x, new_y]).all() and (separation(source, xs, ys, *back) < ROUND_TRIP_METRES).all()
+    ):
+        raise _no_place(parameter, source, target)
+    return new_x, new_y
+
+
+def check_degrees(x: NDArray[np.float64], y: NDArray[np.float64], parameter: str) -> None:
+    """Refuse longitudes and latitudes that do not exist.
+
+    Raises:
+        InvalidParameter: a longitude outside -360 to 360 or a latitude outside -90 to 90.
+    """
+    if (np.abs(x) > 360).any() or (np.abs(y) > 90).any():
+        raise InvalidParameter(
+            parameter,
+            "The coordinates are longitude, then latitude, in degrees.",
+            accepted="longitudes from -180 to 360, latitudes from -90 to 90",
+        )
+
+
+def separation(crs: CRS, x1: ArrayLike, y1: ArrayLike, x2: ArrayLike, y2: ArrayLike) -> NDArray[np.float64]:
+    """Return distances between points of one CRS.
+
+    They are metres along the ellipsoid where it is geographic, units of the CRS otherwise, and
+    not finite where a coordinate is not.
+    """
+    if crs.is_geographic:
+        return np.asarray(_geod(crs).inv(x1, y1, x2, y2)[2], float)
+    return np.hypot(np.asarray(x2, float) - x1, np.asarray(y2, float) - y1)
+
+
+@functools.lru_cache(maxsize=64)
+def _geod(crs: CRS) -> Geod:
+    return crs.get_geod() or Geod(ellps="WGS84")
+
+
+def transform_bounds(source: CRS, target: CRS, bounds: Bounds, parameter: str = "bbox") -> Bounds:
+    """Return the box in `target` that holds the whole box `bounds`, edges and poles included.
+
+    In a geographic `target` the east may be beyond 180, where the box spans the antimeridian.
+
+    Raises:
+        InvalidParameter: a part of the box has no place in `target`.
+    """
+    if same_crs(source, target):
+        return bounds
+    edge_x, edge_y = _outline(bounds)
+    x, y = transform_points(source, target, edge_x, edge_y, parameter)
+    if not target.is_geographic:
+        return float(x.min()), float(y.min()), float(x.max()), float(y.max())
+    # nearly all longitudes come together at a pole, so nothing is to be unwrapped there
+    x = np.unwrap(x, period=360)
+    west, east, south, north = float(x.min()), float(x.max()), float(y.min()), float(y.max())
+    for pole in (-90.0, 90.0):
+        if _holds_pole(source, target, bounds, pole):
+            west, east, south, north = -180.0, 180.0, min(south, pole), max(north, pole)
+    shift = 360 * np.floor((west + 180) / 360)
+    return west - shift, south, east - shift, north
+
+
+def _outline(bounds: Bounds) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    west, south, east, north = bounds
+    x, y = np.linspace(west, east, EDGE_POINTS), np.linspace(south, north, EDGE_POINTS)
+    level: Any = np.full_like
+    return (
+        np.concatenate([x, level(y, east), x[::-1], level(y, west)]),
+        np.concatenate([level(x, south), y, level(x, north), y[::-1]]),
+    )
+
+
+def _holds_pole(source: CRS, target: CRS, bounds: Bounds, pole: float) -> bool:
+    x, y = _transformer(target, source).transform(0.0, pole)
+    if source.is_geographic or not np.isfinite([x, y]).all():
+        return False
+    # a projection that draws a pole as a line holds it at one longitude only by chance
+    other_x, other_y = _transformer(target, source).transform(90.0, pole)
+    if not (abs(other_x - x) < ROUND_TRIP_METRES and abs(other_y - y) < ROUND_TRIP_METRES):
+        return False
+    return bool(bounds[0] <= x <= bounds[2] and bounds[1] <= y <= bounds[3])
+
+
+def _no_place(parameter: str, source: CRS, target: CRS) -> InvalidParameter:
+    return InvalidParameter(
+        parameter,
+        f"The coordinates in {_short(source)} are outside the area of use of {_short(target)}.",
+    )
+
+
+def _short(crs: CRS) -> str:
+    name = name_crs(crs)
+    return name if len(name) < 40 else str(crs.name)

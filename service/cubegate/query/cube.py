@@ -1,0 +1,88 @@
+"""Boxes of a cube: bbox, interval and variables, selected lazily and kept CF-valid."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
+
+import xarray as xr
+from pyproj import CRS
+
+from cubegate.errors import InvalidParameter
+from cubegate.query.bounds import find_window
+from cubegate.query.crs import Bounds
+from cubegate.query.grid import Grid
+from cubegate.query.interval import Interval
+from cubegate.query.selection import Indexer, Selection, lead_time, plan_reads
+from cubegate.query.selectors import read_selectors
+from cubegate.query.variables import select_times, with_time
+
+REFERRING = ("bounds", "climatology", "ancillary_variables", "cell_measures", "formula_terms")
+
+
+@dataclass(frozen=True)
+class CubeQuery:
+    """A query for a box; `bounds` None is the whole grid, `crs` None the grid's own."""
+
+    bounds: Bounds | None = None
+    crs: CRS | None = None
+    variables: tuple[str, ...] | None = None
+    interval: Interval | None = None
+    selectors: Mapping[str, str] = field(default_factory=dict)
+
+
+def select_cube(dataset: xr.Dataset, grid: Grid, variables: tuple[str, ...], query: CubeQuery) -> Selection:
+    """Select the box of `variables`; nothing is read.
+
+    The grid mapping variable is a coordinate of the answer. Where the box crosses the seam of
+    a grid's longitudes, they are written such that they go on over it.
+
+    Raises:
+        InvalidParameter: the box does not meet the grid, or another part does not fit the dataset.
+    """
+    dataset = with_time(dataset, grid)
+    window = find_window(grid, query.bounds, query.crs)
+    indexers: dict[str, Indexer] = dict(read_selectors(dataset, grid, variables, query.selectors))
+    indexers |= {grid.x.name: window.x, grid.y.name: window.y}
+    times = select_times(dataset, grid, query.interval)
+    if grid.time_dim is not None:
+        indexers[grid.time_dim] = times
+    subset = dataset[list(variables)]
+    maps = [str(name) for name, coordinate in subset.coords.items() if coordinate.ndim >= 2]
+    subset = subset.reset_coords([name for name in variables if name in subset.coords])
+    selected, time = lead_time(subset.isel(indexers, missing_dims="ignore"), grid)
+    if query.interval is not None and time is None:
+        raise InvalidParameter("datetime", "The variables have no time dimension.", accepted="no datetime")
+    if window.x_values is not None:
+        attributes = selected[grid.x.name].attrs
+        selected = selected.assign_coords({grid.x.name: (grid.x.name, window.x_values, attributes)})
+    selected = _with_grid_mapping(dataset, selected, grid, time)
+    reads = plan_reads(dataset, [*variables, *maps], indexers)
+    return Selection("cube", selected, grid.x.name, grid.y.name, time, grid.crs_name, reads)
+
+
+def _with_grid_mapping(dataset: xr.Dataset, selected: xr.Dataset, grid: Grid, time: str | None) -> xr.Dataset:
+    if grid.mapping is not None:
+        mapping = dataset.variables[grid.mapping]
+        scalar = mapping.isel(dict.fromkeys(mapping.dims, 0))
+        selected = selected.drop_vars(grid.mapping, errors="ignore").assign_coords({grid.mapping: scalar})
+    selected = selected.transpose(
+        *([time] if time else []), ..., grid.y.name, grid.x.name, missing_dims="ignore"
+    )
+    return _without_dangling(selected)
+
+
+def _without_dangling(selected: xr.Dataset) -> xr.Dataset:
+    """Drop attributes that refer to variables which are not part of the answer."""
+    selected = selected.copy(deep=False)
+    known = set(selected.variables)
+    for variable in selected.variables.values():
+        variable.attrs = {
+            key: value for key, value in variable.attrs.items() if not _dangles(key, value, known)
+        }
+    return selected
+
+
+def _dangles(key: str, value: object, known: set[Hashable]) -> bool:
+    names = [word for word in str(value).split() if not word.endswith(":")]
+    return key in REFERRING and not known.issuperset(names)

@@ -1,0 +1,125 @@
+"""What a query selects: lazy until it is loaded, with all that its price is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from cubegate.query.grid import Grid
+from cubegate.query.interval import order_times
+
+Shape = Literal["series", "points", "cube"]
+Indexer = int | slice | NDArray[np.integer[Any]]
+
+
+class Cost(Protocol):
+    """What reading would fetch: `chunks`, and their `nbytes`."""
+
+    chunks: int
+    nbytes: int
+
+
+class Priced(Protocol):
+    """An array that tells what reading a part of it costs, one indexer a dimension."""
+
+    def cost(self, indexers: tuple[Indexer, ...]) -> Cost:
+        """Return the price of one selection."""
+        ...
+
+
+@dataclass(frozen=True)
+class Read:
+    """One selection of one array that loading will make."""
+
+    array: Priced
+    indexers: tuple[Indexer, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Selection:
+    """The answer of a query.
+
+    Attributes:
+        shape: as in `Result`: series, points or cube.
+        dataset: lazy until `load`.
+        x, y: the names of the grid's axes.
+        time: the name of the time dimension in `dataset`, None where it has none.
+        crs: of x and y, by code or WKT; empty where it is unknown.
+        reads: what loading will read.
+    """
+
+    shape: Shape
+    dataset: xr.Dataset
+    x: str
+    y: str
+    time: str | None
+    crs: str
+    reads: tuple[Read, ...] = ()
+
+    @property
+    def cells(self) -> int:
+        """The number of values in the answer, over all its variables."""
+        return sum(int(variable.size) for variable in self.dataset.data_vars.values())
+
+    async def load(self) -> Selection:
+        """Read everything, concurrently, and sort by time (stable: duplicates stay in file order).
+
+        Raises:
+            UpstreamError: a chunk could not be read.
+        """
+        # a copy, so that nothing read stays behind in the variables of the shared dataset
+        loaded = await self.dataset.copy(deep=False).load_async()
+        if self.time is not None:
+            order = order_times(loaded[self.time].values)
+            loaded = loaded if order is None else loaded.isel({self.time: order})
+        for variable in loaded.variables.values():
+            for key in ("encoded_array", "preferred_chunks"):
+                variable.encoding.pop(key, None)
+        return replace(self, dataset=loaded, reads=())
+
+
+def lead_time(dataset: xr.Dataset, grid: Grid) -> tuple[xr.Dataset, str | None]:
+    """Name the time dimension after its coordinate; None where the dataset has no time left."""
+    if grid.time is None or grid.time_dim not in dataset.dims:
+        return dataset, None
+    if grid.time != grid.time_dim:
+        dataset = dataset.swap_dims({grid.time_dim: grid.time})
+    return dataset, grid.time
+
+
+def plan_reads(
+    dataset: xr.Dataset, names: Iterable[str], indexers: Mapping[str, Indexer]
+) -> tuple[Read, ...]:
+    """List the reads of those variables that are not in memory; `indexers` are by dimension."""
+    reads = []
+    for name in names:
+        variable = dataset.variables[name]
+        array = variable.encoding.get("encoded_array")
+        if array is not None:
+            reads.append(Read(array, tuple(indexers.get(str(dim), slice(None)) for dim in variable.dims)))
+    return tuple(reads)
+
+
+def plan_point_reads(
+    dataset: xr.Dataset,
+    names: Iterable[str],
+    indexers: Mapping[str, Indexer],
+    grid: Grid,
+    columns: NDArray[np.intp],
+) -> tuple[Read, ...]:
+    """List the reads at points, one a chunk column; `columns` are their (iy, ix), of shape (n, 2)."""
+    reads: list[Read] = []
+    for name in names:
+        variable = dataset.variables[name]
+        chunks = variable.encoding.get("preferred_chunks", {})
+        sizes = [int(chunks.get(axis.name, 1)) for axis in (grid.y, grid.x)]
+        _, first = np.unique(columns // sizes, axis=0, return_index=True)
+        on_grid = {grid.x.name, grid.y.name} & set(variable.dims)
+        for iy, ix in columns[first] if on_grid else columns[:1]:
+            reads += plan_reads(dataset, [name], {**indexers, grid.y.name: int(iy), grid.x.name: int(ix)})
+    return tuple(reads)
