@@ -47,7 +47,7 @@ Y_SIGNS = AxisSigns(
 def axis_name(
     dataset: xr.Dataset, variable: Hashable, signs: AxisSigns, configured: str | None
 ) -> str | None:
-    """Return the dimension of `variable` that bears the signs, the configured one first; None if none does."""
+    """Return the dimension of `variable` that is configured or bears the signs; None if none is."""
     dims = [dim for dim in dataset[variable].dims if dim in dataset.variables]
     if configured is not None:
         return configured if configured in dims else None
@@ -73,10 +73,10 @@ def no_grid(dataset: xr.Dataset, variable: Hashable) -> InvalidParameter:
     dims = dataset[variable].dims
     maps = [v for v in dataset.variables.values() if v.ndim == 2 and set(v.dims) <= set(dims)]
     curvilinear = any(v.attrs.get("standard_name") in ("longitude", "latitude") for v in maps)
-    kind = "lies on a curvilinear grid (2-D longitudes and latitudes), so it" if curvilinear else ""
+    kind = "lies on a curvilinear grid (2-D longitudes and latitudes), so it " if curvilinear else ""
     return InvalidParameter(
         "variables",
-        f"Variable {variable!r} ({', '.join(map(str, dims))}) {kind} has no x and y axes with coordinates.",
+        f"Variable {variable!r} ({', '.join(map(str, dims))}) {kind}has no x and y axes with coordinates.",
         accepted="variables with 1-D x and y coordinates",
     )
 
