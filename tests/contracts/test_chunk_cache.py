@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+
 from cubegate.cache.memory import MemoryCache
 from cubegate.cache.redis import RedisCache
 from cubegate.cache.tiered import TieredCache

@@ -4,6 +4,7 @@ import asyncio
 import random
 
 import pytest
+
 from cubegate.cache.memory import MemoryCache
 from cubegate.chunks.address import AllowList, parse_address
 from cubegate.chunks.cached import Cached

@@ -13,27 +13,27 @@ _CLOSING = 1.0
 
 
 class PerLoop(Generic[T]):
-    """Makes a value by `make` at its first use in each event loop.
+    """Makes a value by `make` at its first use in each event loop, and releases it by `close`.
 
-    `close` releases a value inside its own loop, `abandon` one whose loop is already closed.
+    `close` runs in the value's own loop, or in another one where that loop is closed.
     """
 
-    def __init__(
-        self, make: Callable[[], T], close: Callable[[T], Awaitable[None]], abandon: Callable[[T], None]
-    ) -> None:
-        self._make, self._close, self._abandon = make, close, abandon
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
+        self._make, self._close = make, close
         self._values: dict[asyncio.AbstractEventLoop, T] = {}
         self._lock = threading.Lock()
 
-    def get(self) -> T:
+    async def get(self) -> T:
         """Return the value of the running loop."""
         loop = asyncio.get_running_loop()
         value = self._values.get(loop)
         if value is None:
+            value = self._make()
             with self._lock:
-                for closed in [known for known in self._values if known.is_closed()]:
-                    self._abandon(self._values.pop(closed))
-                value = self._values[loop] = self._make()
+                self._values[loop] = value
+                closed = [self._values.pop(known) for known in list(self._values) if known.is_closed()]
+            for old in closed:
+                await self._close(old)
         return value
 
     async def aclose(self) -> None:
@@ -41,12 +41,10 @@ class PerLoop(Generic[T]):
         with self._lock:
             values, self._values = self._values, {}
         for loop, value in values.items():
-            if loop is asyncio.get_running_loop():
-                await self._close(value)
-            elif loop.is_running():
+            if loop is not asyncio.get_running_loop() and loop.is_running():
                 await self._close_elsewhere(loop, value)
             else:
-                self._abandon(value)
+                await self._close(value)
 
     async def _close_elsewhere(self, loop: asyncio.AbstractEventLoop, value: T) -> None:
         async def close() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import time
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from redis.asyncio import Redis
 from redis.asyncio.connection import parse_url
@@ -46,15 +47,15 @@ class RedisCache:
             raise ConfigurationError(
                 "is not a Redis URL", key="cache.redis", mend="Write redis://host:6379/0."
             ) from None
-        self._connections = PerLoop(lambda: _Connection(url, pause), _close, _abandon)
+        self._connections = PerLoop(lambda: _Connection(url, pause), _close)
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the entries that are held and whole; see `ChunkCache`."""
-        return await self._connections.get().get_many(keys)
+        return await (await self._connections.get()).get_many(keys)
 
     async def put_many(self, entries: Mapping[str, bytes]) -> None:
         """Hold the entries, as far as there is room; see `ChunkCache`."""
-        await self._connections.get().put_many(entries)
+        await (await self._connections.get()).put_many(entries)
 
     async def aclose(self) -> None:
         """Close the connections of all event loops."""
@@ -130,11 +131,9 @@ class _Connection:
 
 
 async def _close(connection: _Connection) -> None:
-    await connection.client.aclose()
-
-
-def _abandon(_: _Connection) -> None:
-    """The sockets went with their loop."""
+    # The sockets of a closed loop went with it.
+    with suppress(RuntimeError):
+        await connection.client.aclose()
 
 
 def _batches(entries: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:

@@ -48,7 +48,7 @@ class HTTPObjects:
         self._allowed = allowed
         self._credentials = credentials
         self._deadline = deadline
-        self._sessions = PerLoop(self._open_session, _close_session, _abandon_session)
+        self._sessions = PerLoop(self._open_session, _close_session)
 
     async def get(self, reference: ChunkReference) -> bytes:
         """Return exactly the bytes of `reference`; see `ChunkSource`."""
@@ -71,8 +71,9 @@ class HTTPObjects:
 
     async def _attempt(self, address: Address, reference: ChunkReference) -> bytes:
         try:
+            session = await self._sessions.get()
             for _ in range(_MOST_REDIRECTS + 1):
-                async with self._sessions.get().get(
+                async with session.get(
                     URL(address.url, encoded=True),
                     headers=await self._headers(address, reference),
                     allow_redirects=False,
@@ -118,13 +119,6 @@ class HTTPObjects:
 
 async def _close_session(session: aiohttp.ClientSession) -> None:
     await session.close()
-
-
-def _abandon_session(session: aiohttp.ClientSession) -> None:
-    # The connector of a closed loop only drops its connections.
-    if session.connector is not None:
-        session.connector.close()
-    session.detach()
 
 
 async def _read_answer(

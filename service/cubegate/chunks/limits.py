@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from cubegate.cache.per_loop import PerLoop
 
@@ -13,17 +15,16 @@ class HostLimits:
 
     def __init__(self, limit: int) -> None:
         self._semaphores = PerLoop(
-            lambda: defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(limit)), _close, _abandon
+            lambda: defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(limit)), _close
         )
 
-    def slot(self, host: str) -> asyncio.Semaphore:
-        """Return what to hold (`async with`) while reading from `host`."""
-        return self._semaphores.get()[host]
+    @asynccontextmanager
+    async def slot(self, host: str) -> AsyncIterator[None]:
+        """Wait for a free slot of `host`, and hold it."""
+        semaphores = await self._semaphores.get()
+        async with semaphores[host]:
+            yield
 
 
 async def _close(_: object) -> None:
     """A semaphore holds nothing that needs to be released."""
-
-
-def _abandon(_: object) -> None:
-    """The same, after its loop has ended."""

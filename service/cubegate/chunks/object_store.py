@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 _STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3})")
+_MISMATCHES = {
+    "source: NotPartial": "answered the whole object to a range read",
+    "source: UnexpectedRange": "answered another byte range than the one asked for",
+    "redirect without LOCATION": "seems to be in another region than the configured one",
+}
 _DEFAULT_REGION = "us-east-1"
 _LISTED_AT_ONCE = 1000
 
@@ -145,14 +150,15 @@ def _translated(error: BaseError | FileNotFoundError, address: Address) -> Upstr
         if "<Code>NoSuchKey</Code>" in text:
             return UpstreamObjectMissing(f"{address} does not exist.")
         return UpstreamMismatch(
-            f"{address} is not found, and the upstream does not say that the object is missing."
+            f"{address} is not found, yet the store does not say that the object is missing."
         )
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return UpstreamDenied(f"{address} refuses access.")
     status = _STATUS.search(text)
-    if status is not None and int(status[1]) < 500 and int(status[1]) not in {408, 429}:
-        hint = " Is its region the configured one?" if status[1] == "301" else ""
-        return UpstreamMismatch(f"{address} answered HTTP {status[1]}.{hint}")
-    if "NotPartial" in text or "UnexpectedRange" in text:
-        return UpstreamMismatch(f"{address} answered other bytes than those asked for.")
+    code = int(status[1]) if status is not None else None
+    if code in {401, 403} or isinstance(error, PermissionDeniedError | UnauthenticatedError):
+        return UpstreamDenied(f"{address} refuses access.")
+    for sign, meaning in _MISMATCHES.items():
+        if sign in text:
+            return UpstreamMismatch(f"{address} {meaning}.")
+    if code is not None and code < 500 and code not in {408, 429}:
+        return UpstreamMismatch(f"{address} answered HTTP {code}.")
     return UpstreamUnavailable(f"{address} cannot be reached, or is not available.")
