@@ -1,13 +1,20 @@
 """The docs give every setting, endpoint, parameter, format, error and command, and none that does not exist."""
 
 import argparse
+import asyncio
 import inspect
+import json
 import re
+import subprocess
+import sys
 import typing
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 import yaml
+from kerchunk.hdf import SingleHdf5ToZarr
 from pydantic import TypeAdapter
 from pydantic_core import PydanticUndefined
 
@@ -90,7 +97,12 @@ def test_the_operator_guide_gives_no_setting_that_does_not_exist():
 
 @pytest.fixture(scope="module")
 def openapi():
-    return create_app(Settings(), {}).openapi()
+    async def read():
+        app = create_app(Settings(), {})
+        async with app.router.lifespan_context(app):
+            return app.openapi()
+
+    return asyncio.run(read())
 
 
 def anonymous(path):
@@ -191,6 +203,46 @@ def test_the_readme_shows_lines_that_the_demo_prints():
     shown = re.findall(r"^```\w*\n(.*?)\n```", section, flags=re.MULTILINE | re.DOTALL)
     assert len(shown) >= 3
     assert [block for block in shown if block not in printed] == []
+
+
+@pytest.fixture
+def own_cube(tmp_path):
+    """What the README's section on mounting a cube presupposes: granules, and references over them."""
+    granules = tmp_path / "granules"
+    granules.mkdir()
+    values = np.arange(24, dtype="f4").reshape(2, 3, 4)
+    coordinates = {"time": [0.0, 1.0], "y": [2.0, 1.0, 0.0], "x": [0.0, 1.0, 2.0, 3.0]}
+    xr.Dataset({"height": (("time", "y", "x"), values)}, coordinates).to_netcdf(
+        granules / "cube.nc", engine="h5netcdf", encoding={"height": {"zlib": True, "shuffle": True}}
+    )
+    references = SingleHdf5ToZarr(str(granules / "cube.nc"), url=f"file://{granules}/cube.nc").translate()
+    (granules / "stack.json").write_text(json.dumps(references), "utf-8")
+    return granules
+
+
+def test_the_commands_that_mount_a_cube_run_as_the_readme_gives_them(own_cube, tmp_path):
+    section = read("README.md").partition("## Mount your own cube")[2].partition("\n## ")[0]
+    section = section.replace("/srv/granules", str(own_cube))
+    for block in re.findall(r"^```yaml\n(.*?)^```", section, flags=re.MULTILINE | re.DOTALL):
+        file = tmp_path / block.splitlines()[0].removeprefix("# ")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(block, "utf-8")
+    run = [
+        line.partition("#")[0].split() for line in re.findall(r"^cubegate .*", section, flags=re.MULTILINE)
+    ]
+    assert {arguments[1] for arguments in run} >= {"inspect", "check", "index", "serve"}
+    said = {}
+    for _, command, *arguments in run:
+        if command != "serve":  # tests/unit/test_docker.py runs that one
+            process = subprocess.run(
+                [sys.executable, "-m", "cubegate", command, *arguments],
+                cwd=tmp_path, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            assert process.returncode == 0, process.stderr
+            said[command] = process.stdout
+    assert "height" in said["inspect"]
+    assert "ok" in said["check"]
+    assert (tmp_path / "config" / "collections" / "my-stack.index").stat().st_size > 0
 
 
 def slug(heading):
