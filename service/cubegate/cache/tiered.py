@@ -17,13 +17,14 @@ class TieredCache:
         """Return the entries that any tier holds; see `ChunkCache`."""
         found: dict[str, bytes] = {}
         for depth, tier in enumerate(self._tiers):
-            hits = await tier.get_many([key for key in keys if key not in found])
+            missing = [key for key in keys if key not in found]
+            if not missing:
+                break
+            hits = await tier.get_many(missing)
             if hits:
                 for above in self._tiers[:depth]:
                     await above.put_many(hits)
                 found |= hits
-            if len(found) == len(keys):
-                break
         return found
 
     async def put_many(self, entries: Mapping[str, bytes]) -> None:
