@@ -29,7 +29,7 @@ def test_a_python_line_is_valid_python_against_this_server(line):
 @pytest.mark.parametrize(
     "line", [line for line in lines(URL) if line.tool != "Python"], ids=lambda line: line.name
 )
-def test_a_shell_line_is_one_command_with_its_url_in_one_word(line):
+def test_a_shell_line_has_its_url_in_one_word(line):
     words = shlex.split(line.text)
     assert words[0] in {"curl", "gdalinfo", "gdal_translate"}
     assert sum(URL in word for word in words) == 1
