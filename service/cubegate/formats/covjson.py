@@ -100,7 +100,8 @@ class _Writer:
                 _dump({"type": "CoverageCollection", **shared, "cubegate": facts})[:-1] + ', "coverages": ['
             ).encode()
             for index, coverage in enumerate(coverages):
-                yield b", " if index else b""
+                if index:
+                    yield b", "
                 yield from self._coverage(coverage, {}, alone=False)
             yield b"]}"
         yield b"\n"
