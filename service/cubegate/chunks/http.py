@@ -151,6 +151,8 @@ def _check_status(status: int, address: Address, reference: ChunkReference) -> N
         raise UpstreamUnavailable(f"{address} is not available (HTTP {status}).")
     if status == 416:
         raise UpstreamMismatch(f"{address} ends before byte {reference.offset + (reference.length or 0)}.")
+    if status == 200:
+        raise UpstreamMismatch(f"{address} answered the whole object (HTTP 200) to a range read.")
     raise UpstreamMismatch(f"{address} answered HTTP {status}.")
 
 

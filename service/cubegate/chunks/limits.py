@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 from cubegate.cache.per_loop import PerLoop
 
@@ -18,12 +16,9 @@ class HostLimits:
             lambda: defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(limit)), _close
         )
 
-    @asynccontextmanager
-    async def slot(self, host: str) -> AsyncIterator[None]:
-        """Wait for a free slot of `host`, and hold it."""
-        semaphores = await self._semaphores.get()
-        async with semaphores[host]:
-            yield
+    async def slot(self, host: str) -> asyncio.Semaphore:
+        """Return what to hold (`async with`) while reading from `host`."""
+        return (await self._semaphores.get())[host]
 
 
 async def _close(_: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from cubegate.chunks.source import ChunkReference, ChunkSource
 
@@ -16,9 +16,11 @@ class _Abandoned(Exception):  # noqa: N818 - a signal to read again, never seen 
 
 @dataclass(slots=True)
 class _Flight:
+    """One read, by a task of `loop`; `outcome` is for askers in other loops, if there are any."""
+
     loop: asyncio.AbstractEventLoop
     task: asyncio.Task[bytes]
-    outcome: Future[bytes] = field(default_factory=Future)
+    outcome: Future[bytes] | None = None
 
 
 class SingleFlight:
@@ -36,31 +38,34 @@ class SingleFlight:
     async def get(self, reference: ChunkReference) -> bytes:
         """Return exactly the bytes of `reference`; see `ChunkSource`."""
         while True:
-            flight = self._join(reference)
-            if flight.loop is asyncio.get_running_loop():
-                return await asyncio.shield(flight.task)
+            read = self._join(reference)
             try:
-                return await asyncio.shield(asyncio.wrap_future(flight.outcome))
+                return await asyncio.shield(read)
             except _Abandoned:
                 continue
 
-    def _join(self, reference: ChunkReference) -> _Flight:
+    def _join(self, reference: ChunkReference) -> asyncio.Future[bytes]:
+        loop = asyncio.get_running_loop()
         with self._lock:
             flight = self._flights.get(reference)
             if flight is None or not flight.loop.is_running():
-                loop = asyncio.get_running_loop()
                 flight = _Flight(loop, loop.create_task(self._source.get(reference)))
                 self._flights[reference] = flight
                 flight.task.add_done_callback(lambda _: self._land(reference, flight))
-            return flight
+            if flight.loop is loop:
+                return flight.task
+            if flight.outcome is None:
+                flight.outcome = Future()
+            return asyncio.wrap_future(flight.outcome)
 
     def _land(self, reference: ChunkReference, flight: _Flight) -> None:
         with self._lock:
             if self._flights.get(reference) is flight:
                 del self._flights[reference]
-        if flight.task.cancelled():
-            flight.outcome.set_exception(_Abandoned())
-        elif error := flight.task.exception():
-            flight.outcome.set_exception(error)
-        else:
+        error = _Abandoned() if flight.task.cancelled() else flight.task.exception()
+        if flight.outcome is None:
+            return
+        if error is None:
             flight.outcome.set_result(flight.task.result())
+        else:
+            flight.outcome.set_exception(error)
