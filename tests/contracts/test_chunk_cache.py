@@ -14,8 +14,8 @@ from cubegate.cache.tiered import TieredCache
 async def cache(request, redis_url):
     made = {
         "memory": lambda: MemoryCache(10**8),
-        "redis": lambda: RedisCache(redis_url),
-        "tiered": lambda: TieredCache(MemoryCache(10**8), RedisCache(redis_url)),
+        "redis": lambda: RedisCache(redis_url, timeout=10),
+        "tiered": lambda: TieredCache(MemoryCache(10**8), RedisCache(redis_url, timeout=10)),
     }[request.param]()
     yield made
     await made.aclose()

@@ -24,8 +24,7 @@ _BATCH = 42
 _BATCH_NBYTES = 4 * 2**20
 _LARGEST_VALUE = 2**20
 _MOST_WAITING = 64 * 2**20
-_SOCKET_TIMEOUT = 0.1
-_DEADLINE = 0.25
+_TIMEOUT = 0.1
 _PAUSE = 5.0
 _FAILURES = (RedisError, OSError, TimeoutError)
 
@@ -34,20 +33,21 @@ class RedisCache:
     """Holds values of up to 1 MiB in the Redis at `url`, which is neither needed nor trusted.
 
     Every value carries a checksum of its key and content, so that a damaged or misplaced one is
-    a miss. After a failure Redis is left alone for `pause` seconds.
+    a miss. It has `timeout` seconds for each answer, and is left alone for `pause` seconds after a
+    failure.
 
     Raises:
         ConfigurationError: `url` is not one of a Redis.
     """
 
-    def __init__(self, url: str, *, pause: float = _PAUSE) -> None:
+    def __init__(self, url: str, *, timeout: float = _TIMEOUT, pause: float = _PAUSE) -> None:
         try:
             parse_url(url)
         except ValueError:
             raise ConfigurationError(
                 "is not a Redis URL", key="cache.redis", mend="Write redis://host:6379/0."
             ) from None
-        self._connections = PerLoop(lambda: _Connection(url, pause), _close)
+        self._connections = PerLoop(lambda: _Connection(url, timeout, pause), _close)
 
     async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]:
         """Return the entries that are held and whole; see `ChunkCache`."""
@@ -65,7 +65,8 @@ class RedisCache:
 class _Connection:
     """The Redis as one event loop sees it: one read and one write at a time, of many keys each."""
 
-    def __init__(self, url: str, pause: float) -> None:
+    def __init__(self, url: str, timeout: float, pause: float) -> None:
+        self._timeout = timeout
         self._pause = pause
         self._reads_resume = self._writes_resume = 0.0
         self._reading, self._writing = asyncio.Lock(), asyncio.Lock()
@@ -74,8 +75,8 @@ class _Connection:
         self._waiting_nbytes = 0
         self.client = Redis.from_url(
             url,
-            socket_timeout=_SOCKET_TIMEOUT,
-            socket_connect_timeout=_SOCKET_TIMEOUT,
+            socket_timeout=timeout,
+            socket_connect_timeout=timeout,
             retry=Retry(NoBackoff(), 0),
         )
 
@@ -106,7 +107,7 @@ class _Connection:
                     break
                 batch = keys[start : start + _BATCH]
                 try:
-                    async with asyncio.timeout(_DEADLINE):
+                    async with asyncio.timeout(2 * self._timeout):
                         stored = await self.client.mget(batch)
                 except _FAILURES:
                     self._reads_resume = self._writes_resume = time.monotonic() + self._pause
@@ -121,7 +122,7 @@ class _Connection:
                 if time.monotonic() < self._writes_resume:
                     return
                 try:
-                    async with asyncio.timeout(_DEADLINE):
+                    async with asyncio.timeout(2 * self._timeout):
                         await self.client.mset(batch)
                 except ResponseError:
                     # A full Redis still answers reads.

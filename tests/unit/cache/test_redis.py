@@ -19,7 +19,7 @@ async def open_cache():
     caches = []
 
     def open_one(url, **options):
-        caches.append(RedisCache(url, **options))
+        caches.append(RedisCache(url, **{"timeout": 10} | options))
         return caches[-1]
 
     yield open_one
@@ -100,19 +100,19 @@ async def test_a_killed_redis_is_a_miss_and_comes_back(start_redis, open_cache, 
 
 async def test_a_stopped_redis_is_a_miss_and_then_left_alone(start_redis, open_cache):
     server = start_redis()
-    cache = open_cache(server.url, pause=0.3)
+    cache = open_cache(server.url, timeout=0.2, pause=2)
     await cache.put_many(ENTRIES)
     server.send(signal.SIGSTOP)
     assert await asyncio.gather(*(cache.get_many([key]) for key in ENTRIES)) == [{}] * len(ENTRIES)
     server.send(signal.SIGCONT)
     assert await cache.get_many(["k0"]) == {}
-    await asyncio.sleep(0.35)
+    await asyncio.sleep(2.1)
     assert await cache.get_many(list(ENTRIES)) == ENTRIES
 
 
 async def test_late_answers_are_never_taken_for_others(start_redis, open_cache):
     server = start_redis()
-    cache = open_cache(server.url, pause=0.0)
+    cache = open_cache(server.url, timeout=0.2, pause=0.0)
     await cache.put_many(ENTRIES)
     for n in range(5):
         server.send(signal.SIGSTOP)
@@ -172,7 +172,7 @@ def test_the_representation_shows_no_password():
 
 def test_goes_on_after_an_event_loop_was_closed_behind_it(start_redis):
     server = start_redis()
-    cache = RedisCache(server.url)
+    cache = RedisCache(server.url, timeout=10)
 
     async def put_and_get(*, close=False):
         await cache.put_many({"k": b"v"})
