@@ -16,6 +16,7 @@ from cubegate.formats.fields import Contents, Field, read_contents
 from cubegate.formats.output import Result
 from cubegate.formats.times import iso_times
 
+_MOST_BANDS = 65_535
 # What readers of images know: no truth values, half floats or (before GDAL 3.7) 8-bit signed integers.
 _WIDER = {"bool": "u1", "int8": "i2", "float16": "f4"}
 
@@ -57,7 +58,7 @@ def list_bands(result: Result) -> list[Band]:
     """The bands of a cube: each variable, at each time, at each value of other dimensions.
 
     Raises:
-        NotAcceptable: a variable is no image.
+        NotAcceptable: a variable is no image, or there are no bands or too many.
     """
     contents = read_contents(result, split_complex=False)
     plane = (result.y, result.x)
@@ -69,6 +70,13 @@ def list_bands(result: Result) -> list[Band]:
         raise NotAcceptable(
             f"Not numbers on the grid, and so no bands of a GeoTIFF: {', '.join(flat)}. "
             + (f"Ask for variables={','.join(images)}, or use f=netcdf." if images else "Use f=netcdf.")
+        )
+    cells = contents.sizes[result.y] * contents.sizes[result.x]
+    count = sum(field.values.size // cells for field in contents.variables) if cells else 0
+    if not 0 < count <= _MOST_BANDS:
+        raise NotAcceptable(
+            f"A GeoTIFF has 1 to {_MOST_BANDS:,} bands, and this would have {count:,}: ask for another "
+            "datetime interval or other variables."
         )
     return [band for field in contents.variables for band in _bands(result, contents, field, plane)]
 

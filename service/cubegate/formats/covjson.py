@@ -68,16 +68,17 @@ class _Writer:
         groups: dict[tuple[str, ...], list[Field]] = {}
         for field in self._contents.variables:
             groups.setdefault(field.dims, []).append(field)
+        runs = self._time_runs()
         for dims, fields in groups.items():
             for point in range(self._contents.sizes["point"]) if "point" in dims else [None]:
-                for times in self._time_runs() if self._result.time in dims else [None]:
+                for times in runs if self._result.time in dims else [None]:
                     chosen = {"point": None if point is None else np.array([point]), self._result.time: times}
                     yield _Coverage(tuple(fields), {str(k): v for k, v in chosen.items() if v is not None})
 
     def _time_runs(self) -> list[NDArray[np.intp]]:
         time = self._contents.time
-        if time is None or not time.is_time:
-            return [np.arange(self._contents.sizes[str(self._result.time)])]
+        if time is None or not time.is_time or not time.dims:
+            return [np.arange(self._contents.sizes.get(str(self._result.time), 0))]
         if time.missing(time.values).any():
             raise NotAcceptable("CoverageJSON has no missing times, and some are: use f=csv.")
         key = sort_key(time.values)

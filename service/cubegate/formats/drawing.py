@@ -77,6 +77,13 @@ def add_headings(figure: Any, result: Result, contents: Contents, note: str) -> 
     top = 1 - (0.62 if subtitle else 0.40) / height
     bottom = 0.26 / height if note else 0.04 / height
     figure.get_layout_engine().set(rect=(0.01, bottom, 0.98, top - bottom))
+    width = figure.get_figwidth()
+    title, subtitle = _shortened(title, 9 * width), _shortened(subtitle, 15 * width)
+    note = _shortened(drawable(note), 17 * width)
     figure.text(0.02, 1 - 0.12 / height, title, va="top", size=13, weight="bold", color=INK)
     figure.text(0.02, 1 - 0.39 / height, subtitle, va="top", size=8.5, color=FAINT)
-    figure.text(0.02, 0.08 / height, drawable(note), va="bottom", size=7.5, color=FAINT)
+    figure.text(0.02, 0.08 / height, note, va="bottom", size=7.5, color=FAINT)
+
+
+def _shortened(text: str, length: float) -> str:
+    return text if len(text) <= length else text[: int(length) - 1].rstrip() + "…"

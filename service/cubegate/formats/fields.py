@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cftime
@@ -44,7 +45,7 @@ class Field:
         """What a person calls the variable."""
         return str(self.attributes.get("long_name") or self.attributes.get("standard_name") or self.name)
 
-    @property
+    @cached_property
     def is_time(self) -> bool:
         """Whether the values are times."""
         return holds_times(self.values)
@@ -85,7 +86,7 @@ def read_contents(result: Result, *, split_complex: bool = True) -> Contents:
     """Take a result apart, complex variables into their real and imaginary parts unless told otherwise.
 
     Raises:
-        NotAcceptable: a variable holds values that no plain field can hold.
+        NotAcceptable: a variable holds values that no plain field can hold, or there is none.
     """
     dataset = result.dataset
     hidden = grid_mapping_names(dataset) | _bounds_names(dataset)
@@ -95,6 +96,8 @@ def read_contents(result: Result, *, split_complex: bool = True) -> Contents:
         if name not in hidden
         for field in plain_fields(str(name), variable.variable, split_complex=split_complex)
     ]
+    if not variables:
+        raise NotAcceptable("None of the chosen variables holds data: ask for others.")
     dims = _ordered_dims(result, variables)
     coordinates: dict[str, Field] = {}
     scalars: dict[str, Field] = {}
@@ -192,7 +195,10 @@ def declared_fill(variable: xr.Variable) -> int | None:
     if fill is None or np.size(fill) != 1:
         return None
     number = np.asarray(fill).reshape(())
-    return int(number) if number.dtype.kind in "iu" else None
+    if number.dtype.kind not in "iu":
+        return None
+    limits = np.iinfo(variable.dtype) if variable.dtype.kind in "iu" else None
+    return int(number) if limits is None or limits.min <= int(number) <= limits.max else None
 
 
 def stored_integers(variable: xr.Variable) -> tuple[NDArray[Any], int] | None:

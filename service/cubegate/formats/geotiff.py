@@ -21,7 +21,6 @@ from cubegate.formats.facts import origin, software
 from cubegate.formats.output import Result, Shape
 from cubegate.formats.spool import spooled
 
-_MOST_BANDS = 65_535
 _BLOCK = 512
 # A hundredth of a pixel: nobody sees it, and it is more than coordinates in float32 are off.
 _IRREGULAR = 0.01
@@ -53,11 +52,6 @@ class GeoTIFFFormat:
             )
         transform = _north_up(result)
         bands = list_bands(result)
-        if not 0 < len(bands) <= _MOST_BANDS:
-            raise NotAcceptable(
-                f"A GeoTIFF has 1 to {_MOST_BANDS:,} bands, and this would have {len(bands):,}: ask for "
-                "another datetime interval or other variables."
-            )
         image = _Image(result, bands, common_type([band.field for band in bands]), transform)
         _require_crs(image)
         return spooled(partial(_build, image), ".tif")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from itertools import product
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -63,6 +62,11 @@ class Axis:
         return len(steps) == 0 or bool(np.ptp(steps) <= 0.02 * abs(steps.mean()))
 
     @property
+    def step(self) -> int:
+        """Every how many cells one is drawn, so that a picture stays a picture."""
+        return max(1, math.ceil(len(self.centres) / _PIXELS))
+
+    @property
     def limits(self) -> tuple[float, float]:
         """The outer edges of the first and the last cell."""
         first, last = float(self.centres[0]), float(self.centres[-1])
@@ -87,25 +91,27 @@ def choose_planes(result: Result) -> Atlas:
         raise NotAcceptable("A map needs a variable of numbers on the grid, and there is none: use f=netcdf.")
     read_crs(result)
     if len(maps) == 1:
-        planes = list(_planes(result, contents, maps[0]))
-        chosen = [
-            planes[i]
-            for i in np.unique(np.linspace(0, len(planes) - 1, min(_MAPS, len(planes))).round().astype(int))
-        ]
-        left_out = f"{len(chosen)} of {len(planes)} maps, evenly chosen" if len(chosen) < len(planes) else ""
+        count = _plane_count(result, maps[0])
+        positions = np.unique(np.linspace(0, count - 1, min(_MAPS, count)).round().astype(int))
+        chosen = [_plane(result, contents, maps[0], int(position)) for position in positions]
+        left_out = f"{len(chosen)} of {count} maps, evenly chosen" if len(chosen) < count else ""
     else:
-        chosen = [next(iter(_planes(result, contents, field))) for field in maps[:_MAPS]]
+        chosen = [_plane(result, contents, field, 0) for field in maps[:_MAPS]]
         left_out = "the first time of each variable" if any(plane.index for plane in chosen) else ""
         left_out += f";  not drawn: {', '.join(f.name for f in maps[_MAPS:])}" if maps[_MAPS:] else ""
-    return Atlas(contents, tuple(chosen), left_out[:160])
+    return Atlas(contents, tuple(chosen), left_out)
 
 
-def _planes(result: Result, contents: Contents, field: Field) -> Any:
+def _plane_count(result: Result, field: Field) -> int:
+    return field.values.size // (result.dataset.sizes[result.y] * result.dataset.sizes[result.x])
+
+
+def _plane(result: Result, contents: Contents, field: Field, number: int) -> Plane:
     dims = [dim for dim in field.dims if dim not in (result.y, result.x)]
-    for index in product(*(range(contents.sizes[dim]) for dim in dims)):
-        at = dict(zip(dims, index, strict=True))
-        words = [_word(result, contents, dim, position) for dim, position in at.items()]
-        yield Plane(field, at, drawable(", ".join(words)))
+    index = np.unravel_index(number, [contents.sizes[dim] for dim in dims]) if dims else ()
+    at = {dim: int(position) for dim, position in zip(dims, index, strict=True)}
+    words = [_word(result, contents, dim, position) for dim, position in at.items()]
+    return Plane(field, at, drawable(", ".join(words)))
 
 
 def _word(result: Result, contents: Contents, dim: str, position: int) -> str:
@@ -131,7 +137,7 @@ def draw_maps(result: Result, atlas: Atlas) -> Figure:
         figsize=(width * columns + 1.2, (height + 0.55) * rows + 1.0), layout="compressed", facecolor="white"
     )
     grid = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
-    images = [numbers(plane.field, _cells(result, plane)) for plane in atlas.planes]
+    images = [numbers(p.field, _cells(result, p)[:: y.step, :: x.step]) for p in atlas.planes]
     scale = _scale(images) if atlas.shared else None
     drawn = None
     for axes, plane, image in zip(grid.flat, atlas.planes, images, strict=False):
@@ -205,25 +211,24 @@ def _draw_map(
         )
         return None
     low, high, name = scale
-    steps = [max(1, math.ceil(size / _PIXELS)) for size in image.shape]
-    small = np.ma.masked_invalid(image[:: steps[0], :: steps[1]])
+    small = np.ma.masked_invalid(image)
     colours: dict[str, Any] = {"vmin": low, "vmax": high, "cmap": name}
     if x.even and y.even:
         # The first row is drawn at the bottom of its extent, which for a descending y is the top.
-        extent = (*_extent(x, steps[1], small.shape[1]), *_extent(y, steps[0], small.shape[0]))
+        extent = (*_extent(x, small.shape[1]), *_extent(y, small.shape[0]))
         shown: Any = axes.imshow(small, extent=extent, origin="lower", interpolation="nearest", **colours)
     else:
-        centres = x.centres[:: steps[1]], y.centres[:: steps[0]]
+        centres = x.centres[:: x.step], y.centres[:: y.step]
         shown = axes.pcolormesh(*centres, small, shading="nearest", rasterized=True, **colours)
     axes.set_xlim(*sorted(x.limits))
     axes.set_ylim(*sorted(y.limits))
     return shown
 
 
-def _extent(axis: Axis, step: int, count: int) -> tuple[float, float]:
-    """The outer edges of `count` pixels of `step` cells each."""
+def _extent(axis: Axis, count: int) -> tuple[float, float]:
+    """The outer edges of `count` drawn pixels."""
     start, end = axis.limits
-    return start, start + (end - start) / len(axis.centres) * step * count
+    return start, start + (end - start) / len(axis.centres) * axis.step * count
 
 
 def _colour_bar(figure: Figure, mappable: Any, axes: Any, field: Field) -> None:

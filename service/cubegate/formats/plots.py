@@ -74,7 +74,7 @@ def choose_panels(result: Result) -> Chart:
     constant = [f"{field.name} = {scalar_value(field)}" for field in others if not field.dims]
     missing = [field.name for field in others if field.dims]
     notes = [*constant, *([f"not drawn: {', '.join(missing)}"] if missing else [])]
-    return Chart(contents, panels, along, one_line(";  ".join(notes))[:160])
+    return Chart(contents, panels, along, one_line("; ".join(notes)))
 
 
 def draw_plots(result: Result, chart: Chart) -> Figure:

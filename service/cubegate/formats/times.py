@@ -30,7 +30,8 @@ class EncodedTimes:
 def holds_times(values: NDArray[Any]) -> bool:
     """Tell whether an array holds datetime64 or cftime values."""
     if values.dtype.kind == "O":
-        return any(isinstance(value, cftime.datetime) for value in values.flat)
+        present = (value for value in values.flat if isinstance(value, (str, cftime.datetime)))
+        return isinstance(next(present, None), cftime.datetime)
     return values.dtype.kind == "M"
 
 

@@ -138,6 +138,17 @@ def test_each_cell_of_a_map_is_painted_in_its_place(cube, ascending, turned):
     assert axes.get_ylim()[0] < axes.get_ylim()[1]
 
 
+def test_a_large_map_is_thinned_in_place(cube):
+    values = np.broadcast_to(np.arange(4001.0), (3, 4001))
+    dataset = xr.Dataset({"v": (("y", "x"), values)}, {"y": [20.0, 10.0, 0.0], "x": np.arange(4001.0)})
+    image = atlas(replace(cube(), dataset=dataset, time=None)).axes[0].images[0]
+    left, right, _, _ = image.get_extent()
+    drawn = image.get_array()[0]
+    assert len(drawn) < 1501
+    pixels = left + (right - left) / len(drawn) * (np.arange(len(drawn)) + 0.5)
+    assert np.abs(pixels - drawn).max() <= 1.5
+
+
 def test_times_are_small_multiples_of_one_scale(cube):
     figure = atlas(cube("displacement"))
     maps = [axes for axes in figure.axes if axes.images]
