@@ -52,6 +52,11 @@ class Axis:
         steps = np.diff(self.values)
         return bool(steps.size == 0 or np.ptp(steps) <= 1e-3 * np.abs(steps).min())
 
+    @property
+    def typical_cell(self) -> float | None:
+        """The size of a cell, for parts of the axis that have but one centre."""
+        return float(np.abs(np.diff(self.values)).min()) if len(self.values) > 1 else self.cell
+
     @cached_property
     def edges(self) -> NDArray[np.float64]:
         """The bounds of the cells, ascending: halfway between centres, extrapolated at both ends."""

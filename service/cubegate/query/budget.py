@@ -18,6 +18,7 @@ from cubegate.query.grid import Grid
 from cubegate.query.interval import iso, order_times, parse_interval
 from cubegate.query.position import Points, PositionQuery, select_position
 from cubegate.query.selection import Selection
+from cubegate.query.variables import GridSettings, choose_variables
 
 ATTEMPTS = 40
 # leaves room for what rounding to whole chunks adds
@@ -85,6 +86,48 @@ def enforce(asked: Price, limits: Limits, hint: Callable[[], str]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
+class Plan:
+    """A query made ready: what it selects and what that costs; nothing is read yet."""
+
+    selection: Selection
+    price: Price
+    advisor: Advisor
+    query: AnyQuery
+
+    def hint(self) -> str:
+        """Say what would fit; empty where the query does."""
+        return "" if self.price.within(self.advisor.limits) else self.advisor.hint(self.query)
+
+    def enforce(self) -> Selection:
+        """Return the selection.
+
+        Raises:
+            BudgetExceeded: it costs more than the limits.
+        """
+        enforce(self.price, self.advisor.limits, self.hint)
+        return self.selection
+
+
+def plan_query(dataset: xr.Dataset, settings: GridSettings, query: AnyQuery, limits: Limits) -> Plan:
+    """Find the grid and variables of a query, select them and price that.
+
+    Raises:
+        InvalidParameter: a part of the query does not fit the dataset.
+        CorruptIndex: the part of the index that would tell the price is damaged.
+    """
+    grid, variables = choose_variables(dataset, query.variables, settings)
+    selection = select(dataset, grid, variables, query)
+    return Plan(selection, price(selection), Advisor(dataset, grid, variables, limits), query)
+
+
+def select(dataset: xr.Dataset, grid: Grid, variables: tuple[str, ...], query: AnyQuery) -> Selection:
+    """Select what either kind of query asks for; see `select_cube` and `select_position`."""
+    if isinstance(query, CubeQuery):
+        return select_cube(dataset, grid, variables, query)
+    return select_position(dataset, grid, variables, query)
+
+
+@dataclass(frozen=True, eq=False)
 class Advisor:
     """Finds a smaller query that fits, by pricing some: no advice is given untried."""
 
@@ -124,10 +167,7 @@ class Advisor:
         return "Ask for fewer variables, and select other dimensions by name."
 
     def _price(self, query: AnyQuery, variables: tuple[str, ...] | None = None) -> Price:
-        names = variables or self.variables
-        if isinstance(query, CubeQuery):
-            return price(select_cube(self.dataset, self.grid, names, query))
-        return price(select_position(self.dataset, self.grid, names, query))
+        return price(select(self.dataset, self.grid, variables or self.variables, query))
 
     def _shorter(self, query: AnyQuery) -> str | None:
         """The longest interval of the first times that is found to fit."""

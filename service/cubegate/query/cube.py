@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import xarray as xr
 from pyproj import CRS
@@ -13,6 +13,7 @@ from cubegate.query.bounds import find_window
 from cubegate.query.crs import Bounds
 from cubegate.query.grid import Grid
 from cubegate.query.interval import Interval
+from cubegate.query.reproject import Target, find_target
 from cubegate.query.selection import Indexer, Selection, lead_time, plan_reads
 from cubegate.query.selectors import read_selectors
 from cubegate.query.variables import select_times, with_time
@@ -22,13 +23,21 @@ REFERRING = ("bounds", "climatology", "ancillary_variables", "cell_measures", "f
 
 @dataclass(frozen=True)
 class CubeQuery:
-    """A query for a box; `bounds` None is the whole grid, `crs` None the grid's own."""
+    """A query for a box.
+
+    `bounds` None is the whole grid, `crs` (of the bounds) None the grid's own, `variables` None
+    all on the grid; `known` are the names of all parameters, for messages. The answer is
+    reprojected to `target_crs`, if there is one.
+    """
 
     bounds: Bounds | None = None
     crs: CRS | None = None
     variables: tuple[str, ...] | None = None
     interval: Interval | None = None
     selectors: Mapping[str, str] = field(default_factory=dict)
+    known: tuple[str, ...] = ()
+    target_crs: CRS | None = None
+    resampling: str = "nearest"
 
 
 def select_cube(dataset: xr.Dataset, grid: Grid, variables: tuple[str, ...], query: CubeQuery) -> Selection:
@@ -42,7 +51,9 @@ def select_cube(dataset: xr.Dataset, grid: Grid, variables: tuple[str, ...], que
     """
     dataset = with_time(dataset, grid)
     window = find_window(grid, query.bounds, query.crs)
-    indexers: dict[str, Indexer] = dict(read_selectors(dataset, grid, variables, query.selectors))
+    indexers: dict[str, Indexer] = dict(
+        read_selectors(dataset, grid, variables, query.selectors, query.known)
+    )
     indexers |= {grid.x.name: window.x, grid.y.name: window.y}
     times = select_times(dataset, grid, query.interval)
     if grid.time_dim is not None:
@@ -58,7 +69,18 @@ def select_cube(dataset: xr.Dataset, grid: Grid, variables: tuple[str, ...], que
         selected = selected.assign_coords({grid.x.name: (grid.x.name, window.x_values, attributes)})
     selected = _with_grid_mapping(dataset, selected, grid, time)
     reads = plan_reads(dataset, [*variables, *maps], indexers)
-    return Selection("cube", selected, grid.x.name, grid.y.name, time, grid.crs_name, reads)
+    target = _find_target(selected, grid, query)
+    return Selection("cube", selected, grid.x.name, grid.y.name, time, grid.crs_name, reads, target)
+
+
+def _find_target(selected: xr.Dataset, grid: Grid, query: CubeQuery) -> Target | None:
+    if query.target_crs is None:
+        return None
+    x, y = (
+        replace(axis, values=selected[axis.name].values.astype(float), cell=axis.typical_cell)
+        for axis in (grid.x, grid.y)
+    )
+    return find_target(x, y, grid.known_crs("crs"), query.target_crs, query.resampling)
 
 
 def _with_grid_mapping(dataset: xr.Dataset, selected: xr.Dataset, grid: Grid, time: str | None) -> xr.Dataset:

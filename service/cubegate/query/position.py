@@ -45,12 +45,16 @@ class Points:
 
 @dataclass(frozen=True)
 class PositionQuery:
-    """A query for the series at points; `variables` None is all on the grid."""
+    """A query for the series at points.
+
+    `variables` None is all on the grid; `known` are the names of all parameters, for messages.
+    """
 
     points: Points
     variables: tuple[str, ...] | None = None
     interval: Interval | None = None
     selectors: Mapping[str, str] = field(default_factory=dict)
+    known: tuple[str, ...] = ()
 
 
 def select_position(
@@ -70,7 +74,7 @@ def select_position(
     asked = _on_grid(grid, points)
     pixels = [_pixel(grid, points, number, *place) for number, place in enumerate(zip(*asked, strict=True))]
     columns = np.array([(pixel.iy, pixel.ix) for pixel in pixels], np.intp)
-    fixed: dict[str, Indexer] = dict(read_selectors(dataset, grid, variables, query.selectors))
+    fixed: dict[str, Indexer] = dict(read_selectors(dataset, grid, variables, query.selectors, query.known))
     times = select_times(dataset, grid, query.interval)
     if grid.time_dim is not None:
         fixed[grid.time_dim] = times

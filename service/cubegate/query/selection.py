@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
@@ -10,8 +12,10 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from cubegate.query.crs import name_crs
 from cubegate.query.grid import Grid
 from cubegate.query.interval import order_times
+from cubegate.query.reproject import Target, reproject
 
 Shape = Literal["series", "points", "cube"]
 Indexer = int | slice | NDArray[np.integer[Any]]
@@ -51,6 +55,7 @@ class Selection:
         time: the name of the time dimension in `dataset`, None where it has none.
         crs: of x and y, by code or WKT; empty where it is unknown.
         reads: what loading will read.
+        target: the grid that loading will reproject to, None for the grid's own.
     """
 
     shape: Shape
@@ -60,17 +65,23 @@ class Selection:
     time: str | None
     crs: str
     reads: tuple[Read, ...] = ()
+    target: Target | None = None
 
     @property
     def cells(self) -> int:
-        """The number of values in the answer, over all its variables."""
-        return sum(int(variable.size) for variable in self.dataset.data_vars.values())
+        """The number of values over all variables, as read or as reprojected, whichever are more."""
+        read = sum(int(variable.size) for variable in self.dataset.data_vars.values())
+        if self.target is None:
+            return read
+        box = self.dataset.sizes[self.x] * self.dataset.sizes[self.y]
+        return max(read, math.ceil(read / box * self.target.width * self.target.height))
 
     async def load(self) -> Selection:
-        """Read everything, concurrently, and sort by time (stable: duplicates stay in file order).
+        """Read everything, concurrently, sort by time (stable), and reproject where asked.
 
         Raises:
             UpstreamError: a chunk could not be read.
+            InvalidParameter, NotAcceptable: a variable cannot be reprojected.
         """
         # a copy, so that nothing read stays behind in the variables of the shared dataset
         loaded = await self.dataset.copy(deep=False).load_async()
@@ -80,7 +91,14 @@ class Selection:
         for variable in loaded.variables.values():
             for key in ("encoded_array", "preferred_chunks"):
                 variable.encoding.pop(key, None)
-        return replace(self, dataset=loaded, reads=())
+        done = replace(self, dataset=loaded, reads=())
+        return done if self.target is None else await asyncio.to_thread(done.reprojected, self.target)
+
+    def reprojected(self, target: Target) -> Selection:
+        """Return a loaded selection on the grid of `target`."""
+        dataset = reproject(self.dataset, self.x, self.y, target)
+        x, y = target.names
+        return replace(self, dataset=dataset, x=x, y=y, crs=name_crs(target.crs), target=None)
 
 
 def lead_time(dataset: xr.Dataset, grid: Grid) -> tuple[xr.Dataset, str | None]:

@@ -1,0 +1,67 @@
+"""The price of a query over HTTP, before asking for it: nothing is read upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
+
+from cubegate.api import PROBLEM_RESPONSES, Datacube, LimitSettings, datacube, limits
+from cubegate.query import parameters
+from cubegate.query.budget import Plan, plan_query
+from cubegate.query.variables import GridSettings
+
+DESCRIPTION = """What a query would cost: chunks and bytes to read at most, cells in the answer. It takes the
+query string of `/timeseries` (with a point) or of `/subset` (without one). Where the query is too large,
+`hint` names one that would fit."""
+POINT_NAMES = frozenset({"lon", "lat", "x", "y", "coords"})
+
+
+class EstimatePlugin(Plugin):
+    """Serves `/estimate` below every dataset."""
+
+    name: str = "estimate"
+    dataset_router_prefix: str = ""
+    dataset_router_tags: tuple[str, ...] = ("estimate",)
+
+    @hookimpl
+    def dataset_router(self, deps: Dependencies) -> APIRouter:  # noqa: ARG002 - given by the hook
+        """Return the route."""
+        router = APIRouter(prefix=self.dataset_router_prefix, tags=list(self.dataset_router_tags))
+        known = {each.name: each for each in (*parameters.POSITION_PARAMETERS, *parameters.CUBE_PARAMETERS)}
+        router.add_api_route(
+            "/estimate",
+            read_price,
+            methods=["GET"],
+            summary="The price of a query",
+            description=DESCRIPTION,
+            responses=PROBLEM_RESPONSES,
+            openapi_extra={"parameters": [each.as_openapi() for each in known.values()]},
+        )
+        return router
+
+
+async def read_price(
+    request: Request,
+    cube: Annotated[Datacube, Depends(datacube)],
+    limits: Annotated[LimitSettings, Depends(limits)],
+) -> dict[str, Any]:
+    """Answer the price of the query that the query string names."""
+    items = request.query_params.multi_items()
+    is_point = any(name in POINT_NAMES for name, _ in items)
+    asked = parameters.read_position(items) if is_point else parameters.read_cube(items)
+    dataset = await cube.dataset(asked.group)
+    names = cube.dimensions
+    settings = GridSettings(cube.crs, names.x, names.y, names.time)
+    plan = await asyncio.to_thread(plan_query, dataset, settings, asked.query, limits)
+    hint = await asyncio.to_thread(plan.hint)
+    return _as_json(plan, limits, hint)
+
+
+def _as_json(plan: Plan, limits: LimitSettings, hint: str) -> dict[str, Any]:
+    known = {"chunks": limits.chunks, "bytes": limits.bytes, "cells": limits.cells}
+    answer = {**dataclasses.asdict(plan.price), "limits": known, "fits": not hint}
+    return {**answer, "hint": hint} if hint else answer

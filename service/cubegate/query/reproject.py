@@ -1,0 +1,214 @@
+"""Reprojection of a loaded box to another CRS, by GDAL's warper."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from cubegate.errors import InvalidParameter, NotAcceptable
+from cubegate.query.axis import Axis
+
+RESAMPLINGS = (
+    "nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average", "mode", "max", "min", "med",
+    "q1", "q3", "rms",
+)  # fmt: skip
+MAPPING = "spatial_ref"
+# the largest integers that float64 still tells apart
+EXACT = 2**53
+
+Transform = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Target:
+    """The grid to reproject to: affine transforms in GDAL's order, and the CRS of both sides."""
+
+    source_crs: CRS
+    crs: CRS
+    source_transform: Transform
+    transform: Transform
+    width: int
+    height: int
+    resampling: str
+
+    @property
+    def names(self) -> tuple[str, str]:
+        """What the new x and y are called."""
+        return ("lon", "lat") if self.crs.is_geographic else ("x", "y")
+
+
+def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) -> Target:
+    """Choose the grid in `crs` that covers the box of `x` and `y` at about its resolution; see `gdalwarp`.
+
+    Raises:
+        InvalidParameter: the resampling is unknown, the grid is irregular, or has no place in `crs`.
+        NotAcceptable: rasterio is not installed on this server.
+    """
+    if resampling not in RESAMPLINGS:
+        raise InvalidParameter(
+            "resampling", f"There is no resampling {resampling[:80]!r}.", accepted=", ".join(RESAMPLINGS)
+        )
+    steps = _step(x), _step(y)
+    source = (
+        float(x.values[0]) - steps[0] / 2,
+        steps[0],
+        0.0,
+        float(y.values[0]) - steps[1] / 2,
+        0.0,
+        steps[1],
+    )
+    (west, east), (south, north) = x.extent, y.extent
+    try:
+        import rasterio.crs  # noqa: PLC0415 - heavy, and optional
+        import rasterio.errors  # noqa: PLC0415
+        import rasterio.warp  # noqa: PLC0415
+    except ImportError as error:
+        raise NotAcceptable("Reprojection is not installed on this server: leave out crs=.") from error
+    size = len(x.values), len(y.values)
+    try:
+        found, width, height = rasterio.warp.calculate_default_transform(
+            rasterio.crs.CRS.from_wkt(source_crs.to_wkt()),
+            rasterio.crs.CRS.from_wkt(crs.to_wkt()),
+            *size,
+            west,
+            south,
+            east,
+            north,
+        )
+    except rasterio.errors.RasterioError as error:
+        raise InvalidParameter(
+            "crs", "The box has no place in the asked CRS.", accepted="another crs, or none"
+        ) from error
+    transform = (found.c, found.a, found.b, found.f, found.d, found.e)
+    return Target(source_crs, crs, source, transform, width, height, resampling)
+
+
+def _step(axis: Axis) -> float:
+    if not axis.regular or (len(axis.values) == 1 and axis.cell is None):
+        raise InvalidParameter(
+            "crs",
+            f"The coordinate {axis.name!r} is irregular, so it cannot be reprojected.",
+            accepted="no crs",
+        )
+    if len(axis.values) == 1:
+        return float(axis.cell or 0.0)
+    return float((axis.values[-1] - axis.values[0]) / (len(axis.values) - 1))
+
+
+def reproject(dataset: xr.Dataset, x: str, y: str, target: Target) -> xr.Dataset:
+    """Reproject the data variables of a loaded dataset whose last dimensions are `y` and `x`.
+
+    Cells outside of the source are missing: NaN, or NaT. Integers become floats where there are
+    such cells, or where the resampling computes new values; no other value is made up.
+
+    Raises:
+        InvalidParameter: the type of a variable cannot be reprojected this way.
+        NotAcceptable: 64-bit integers would lose digits.
+    """
+    index = _nearest(dataset.sizes[y], dataset.sizes[x], target) if target.resampling == "nearest" else None
+    variables: dict[str, xr.Variable] = {}
+    new_x, new_y = target.names
+    for name, array in dataset.data_vars.items():
+        if not {x, y} & set(array.dims):
+            variables[str(name)] = array.variable
+            continue
+        if array.dims[-2:] != (y, x):
+            raise InvalidParameter(
+                "variables", f"Variable {name!r} has no {y} and {x}, so it cannot be reprojected."
+            )
+        values = _warp(str(name), array.values, target, index)
+        attributes = {**array.attrs, "grid_mapping": MAPPING}
+        kept = {key: value for key, value in array.encoding.items() if key != "grid_mapping"}
+        variables[str(name)] = xr.Variable((*array.dims[:-2], new_y, new_x), values, attributes, kept)
+    others: dict[str, Any] = {
+        str(name): coordinate.variable
+        for name, coordinate in dataset.coords.items()
+        if not {x, y} & set(coordinate.dims) and not _is_mapping(coordinate)
+    }
+    coordinates: dict[str, Any] = {
+        **others,
+        **_coordinates(target),
+        MAPPING: ((), np.int32(0), target.crs.to_cf()),
+    }
+    return xr.Dataset(variables, coordinates, dataset.attrs)
+
+
+def _is_mapping(coordinate: xr.DataArray) -> bool:
+    return bool({"grid_mapping_name", "crs_wkt", "spatial_ref"} & set(coordinate.attrs))
+
+
+def _coordinates(target: Target) -> dict[str, Any]:
+    west, width, _, north, _, height = target.transform
+    attributes = target.crs.cs_to_cf()
+    by_axis = {str(each.get("axis")): each for each in attributes}
+    x, y = target.names
+    return {
+        x: (x, west + (np.arange(target.width) + 0.5) * width, by_axis.get("X", {})),
+        y: (y, north + (np.arange(target.height) + 0.5) * height, by_axis.get("Y", {})),
+    }
+
+
+def _warp(name: str, values: NDArray[Any], target: Target, index: NDArray[np.int64] | None) -> NDArray[Any]:
+    if values.dtype.kind not in ("iuf" if index is None else "iufMm"):
+        raise InvalidParameter(
+            "variables",
+            f"Variable {name!r} holds {values.dtype} values, which {target.resampling} cannot reproject.",
+            accepted="numbers; times too with resampling=nearest",
+        )
+    flat = values.reshape(-1, *values.shape[-2:])
+    if index is None:
+        numbers = _as_floats(name, flat)
+        warped = np.stack([_gdal(band, np.nan, target) for band in numbers]) if len(numbers) else numbers
+    else:
+        outside = index < 0
+        if outside.any() and flat.dtype.kind in "iu":
+            flat = _as_floats(name, flat)
+        warped = flat.reshape(len(flat), -1)[:, np.where(outside, 0, index)]
+        if outside.any():
+            warped[:, outside] = np.array("NaT" if flat.dtype.kind in "Mm" else np.nan, flat.dtype)
+    return warped.reshape(*values.shape[:-2], target.height, target.width)
+
+
+def _nearest(rows: int, columns: int, target: Target) -> NDArray[np.int64]:
+    """For each target cell the flat index of its source cell, -1 outside."""
+    cells = np.arange(rows * columns, dtype=np.float64).reshape(rows, columns)
+    return np.asarray(_gdal(cells, -1.0, target), np.int64)
+
+
+def _gdal(band: NDArray[Any], nodata: float, target: Target) -> NDArray[Any]:
+    import rasterio.crs  # noqa: PLC0415 - heavy, and optional
+    import rasterio.warp  # noqa: PLC0415
+    from rasterio.transform import Affine  # noqa: PLC0415
+
+    result = np.full((target.height, target.width), nodata, band.dtype)
+    rasterio.warp.reproject(
+        np.ascontiguousarray(band),
+        result,
+        src_transform=Affine.from_gdal(*target.source_transform),
+        src_crs=rasterio.crs.CRS.from_wkt(target.source_crs.to_wkt()),
+        src_nodata=nodata,
+        dst_transform=Affine.from_gdal(*target.transform),
+        dst_crs=rasterio.crs.CRS.from_wkt(target.crs.to_wkt()),
+        dst_nodata=nodata,
+        resampling=rasterio.warp.Resampling[target.resampling],
+        # exact places: GDAL may be off by an eighth of a cell otherwise
+        tolerance=0,
+    )
+    return result
+
+
+def _as_floats(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    if values.dtype.kind == "f":
+        return values.astype(np.promote_types(values.dtype.newbyteorder("="), np.float32))
+    if values.dtype.itemsize <= 2:
+        return values.astype(np.float32)
+    if values.size and max(abs(int(values.min())), abs(int(values.max()))) > EXACT:
+        raise NotAcceptable(
+            f"Variable {name!r} has integers that lose digits in reprojection: leave out crs=."
+        )
+    return values.astype(np.float64)
