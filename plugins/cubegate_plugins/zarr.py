@@ -16,7 +16,13 @@ from starlette.types import Receive, Scope, Send
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
 from cubegate.api import PROBLEM_RESPONSES, Datacube, problem, services
-from cubegate.api.byte_responses import ByteResponse, EncodedStore, ZarrTree, content_etag, listing
+from cubegate.api.byte_responses import (
+    ByteResponse,
+    EncodedStore,
+    ZarrTree,
+    content_etag,
+    listing,
+)
 from cubegate.errors import NotFound, UpstreamTimeout
 
 PINNED = "public, max-age=31536000, immutable"
@@ -104,13 +110,21 @@ class ZarrEndpoint:
 
         Raises:
             NotFound: there is no such dataset or key.
-            UpstreamError: the chunk cannot be read.
+            UpstreamError: the dataset or the chunk cannot be read, or not within the deadline.
         """
         if request.method not in METHODS:
             allowed = ", ".join(METHODS)
             return problem(
                 405, "Method not allowed", f"Zarr is read-only here: {allowed}.", {"Allow": allowed}
             )
+        deadline = services(request).limits.deadline
+        try:
+            async with asyncio.timeout(deadline):
+                return await self._answer(request)
+        except TimeoutError:
+            raise UpstreamTimeout(f"The answer was not there within {deadline:g} s.") from None
+
+    async def _answer(self, request: Request) -> Response:
         dataset_id = request.path_params["dataset_id"]
         cube = await services(request).catalog.get(dataset_id)
         tree = await self._tree(cube)
@@ -139,23 +153,14 @@ class ZarrEndpoint:
     async def _chunk(self, request: Request, tree: ZarrTree, key: str, cache_control: str) -> Response:
         address = tree.address(key)
         if not tree.store.immutable:
-            body = await _read(request, tree, key)
+            body = await tree.chunk(address)
             answer = ByteResponse(content_etag(body), "application/octet-stream", cache_control)
             return answer.not_modified(request) or answer.with_body(request, body)
         # an index never changes under its version, so nothing needs to be read to know the tag
         identity = f"{tree.store.version}\n{self._plain}\n{address.array}\n{address.chunk}"
         etag = f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"'
         answer = ByteResponse(etag, "application/octet-stream", cache_control)
-        return answer.not_modified(request) or answer.with_body(request, await _read(request, tree, key))
-
-
-async def _read(request: Request, tree: ZarrTree, key: str) -> bytes:
-    deadline = services(request).limits.deadline
-    try:
-        async with asyncio.timeout(deadline):
-            return await tree.chunk(tree.address(key))
-    except TimeoutError:
-        raise UpstreamTimeout(f"The chunk was not there within {deadline:g} s.") from None
+        return answer.not_modified(request) or answer.with_body(request, await tree.chunk(address))
 
 
 def _list(request: Request, tree: ZarrTree, cube: Datacube, path: str, cache_control: str) -> Response:

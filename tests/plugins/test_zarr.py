@@ -517,6 +517,25 @@ def test_openapi_describes_both_trees(server):
         assert [parameter["name"] for parameter in operation["parameters"]] == ["dataset_id", "key"]
 
 
+def test_an_upstream_that_hangs_is_504_within_the_deadline(files, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        origin = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        references = json.loads((files / "granule.json").read_text())
+        written = json.dumps(references).replace(f'"{files}/', f'"{origin}')
+        (tmp_path / "references.json").write_text(written)
+        collection(tmp_path, "hanging", "kerchunk", f"file://{tmp_path}/references.json")
+        (tmp_path / "cubegate.yaml").write_text(
+            f"upstreams: {{'file://{tmp_path}/': {{}}, '{origin}': {{}}}}\n"
+            "collections: [hanging.yaml]\nlimits: {deadline: 500ms}\n"
+        )
+        app = create_app(load_settings(tmp_path / "cubegate.yaml", {}), {})
+        with running(app) as url:
+            answer = httpx.get(f"{url}/datasets/hanging/zarr/displacement/0.0.0", timeout=30)
+            assert answer.status_code == 504
+            assert answer.headers["retry-after"]
+            assert origin not in answer.text
+
+
 gdal = pytest.mark.skipif(shutil.which("gdalinfo") is None, reason="GDAL is not installed")
 
 
