@@ -150,14 +150,21 @@ def _column(table: pa.Table, name: str, kind: pa.DataType, what: str) -> pa.Arra
     if pa.types.is_floating(column.type):
         # pandas writes a column of nothing but NaN as numbers
         column = pc.if_else(pc.is_nan(column), pa.scalar(None, column.type), column)
+    if column.null_count == len(column):
+        return pa.nulls(len(column), kind)
     try:
-        return (
-            column.cast(kind).combine_chunks()
-            if column.null_count < len(column)
-            else pa.nulls(len(column), kind)
-        )
+        if _is_text(column.type):
+            return column.cast(kind).combine_chunks()
     except pa.ArrowException:
-        raise InvalidReference(f"The column {name!r} of {what} is not {kind}.") from None
+        pass
+    raise InvalidReference(f"The column {name!r} of {what} is not {'text' if name == 'path' else 'bytes'}.")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        return _is_text(kind.value_type)
+    tests = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return any(test(kind) for test in tests)
 
 
 def _numbers(table: pa.Table, name: str, what: str) -> NDArray[np.int64]:
