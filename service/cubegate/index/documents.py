@@ -80,11 +80,13 @@ def read_documents(values: Mapping[str, Any], group: str) -> Documents:
 def _read_node(path: str, documents: dict[str, dict[str, Any]], found: Documents) -> None:
     node = documents.get("zarr.json")
     attributes = documents.get(".zattrs", {})
+    if node is not None:
+        attributes = parse_document(node.get("attributes") or {}, f"{path}/zarr.json")
     if node is not None and node.get("node_type") == "group":
-        found.groups[path] = dict(node.get("attributes") or {})
+        found.groups[path] = attributes
     elif node is not None:
         document = {key: value for key, value in node.items() if key != "attributes"}
-        _read_array(path, StoredArray(document, dict(node.get("attributes") or {})), found)
+        _read_array(path, StoredArray(document, attributes), found)
     elif ".zarray" in documents:
         _read_array(path, StoredArray(move_compressor(documents[".zarray"]), attributes), found)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 import struct
 from collections.abc import Mapping
 from typing import Any, Literal, cast
@@ -16,7 +17,8 @@ from cubegate.index.metadata import ArrayMetadata, CodecsV2
 
 MAX_CHUNK_NBYTES = 2**31
 # what reading a document raises where it holds another JSON type than the specification says
-MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, struct.error)
+MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError, struct.error)
+_TYPE_STRING = re.compile(r"[<>|]?([biufcSUV][0-9]{1,9}|[mM]8(\[[0-9]{0,9}[A-Za-z]{1,2}\])?|O[0-9]?)")
 _OBJECT_CODECS = {"vlen-utf8", "vlen-bytes", "json2", "fill_hdf_strings"}
 
 
@@ -37,7 +39,9 @@ def parse_array_v2(
         UnsupportedCodec: it names a codec that is not on the allow-list.
     """
     try:
-        return _parse(path, document, dict(attributes), fill_declared)
+        # a fill that the type cannot hold must not become another one
+        with np.errstate(over="raise", invalid="raise"):
+            return _parse(path, document, dict(attributes), fill_declared)
     except MALFORMED as error:
         problem = type(error).__name__
         raise InvalidMetadata(f"array {path!r}: its .zarray cannot be read ({problem})") from error
@@ -101,6 +105,8 @@ def parse_dtype_v2(value: Any) -> np.dtype[Any]:
         raise InvalidMetadata(f"dtype {value!r} is not a type string")
     if value in ("string", "str"):
         return np.dtype(object)
+    if not _TYPE_STRING.fullmatch(value):
+        raise InvalidMetadata(f"dtype {value[:50]!r} is not a type string")
     return np.dtype(value)
 
 

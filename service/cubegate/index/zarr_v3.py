@@ -11,7 +11,7 @@ from zarr.core.metadata.v3 import ArrayV3Metadata
 from cubegate.errors import InvalidMetadata, UnsupportedCodec
 from cubegate.index.codecs import check_v3_codecs
 from cubegate.index.metadata import ArrayMetadata, CodecsV3
-from cubegate.index.zarr_v2 import MALFORMED, parse_fill_attribute
+from cubegate.index.zarr_v2 import MALFORMED, MAX_CHUNK_NBYTES, parse_fill_attribute
 
 
 def parse_array_v3(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
@@ -22,7 +22,8 @@ def parse_array_v3(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
         UnsupportedCodec: it names a codec that is not on the allow-list.
     """
     try:
-        return _parse(path, document)
+        with np.errstate(over="raise", invalid="raise"):
+            return _parse(path, document)
     except MALFORMED as error:
         problem = type(error).__name__
         raise InvalidMetadata(f"array {path!r}: its zarr.json cannot be read ({problem})") from error
@@ -34,7 +35,10 @@ def _parse(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
     parsed = ArrayV3Metadata.from_dict(dict(document))
     if document["chunk_grid"]["name"] != "regular":
         raise InvalidMetadata(f"array {path!r}: its chunk grid is not regular")
+    chunk_shape = tuple(document["chunk_grid"]["configuration"]["chunk_shape"])
     dtype = _storage_dtype(parsed.data_type.to_native_dtype(), codecs)
+    if np.prod(chunk_shape, dtype=np.float64) * dtype.itemsize > MAX_CHUNK_NBYTES:
+        raise InvalidMetadata(f"array {path!r}: its chunks {chunk_shape} decode to over 2 GiB")
     attributes = dict(parsed.attributes)
     declared = None
     if "_FillValue" in attributes:
@@ -46,7 +50,7 @@ def _parse(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
     return ArrayMetadata(
         path=path,
         shape=tuple(parsed.shape),
-        chunk_shape=tuple(document["chunk_grid"]["configuration"]["chunk_shape"]),
+        chunk_shape=chunk_shape,
         dtype=dtype,
         dimension_names=() if not parsed.shape else (tuple(names) if names is not None else None),
         attributes=attributes,
