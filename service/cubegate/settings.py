@@ -5,23 +5,32 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from cubegate.errors import ConfigurationError
 
 _SIZES = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
           "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}  # fmt: skip
+_NUMBER = r"\d+(?:\.\d+)?"
 _DURATIONS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 
 
 def parse_size(value: Any) -> Any:
     """Read a number of bytes such as `1GiB`, `512 MB` or `1048576`."""
-    if not isinstance(value, str):
+    if isinstance(value, int) and not isinstance(value, bool):
         return value
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([A-Za-z]*)\s*", value)
+    match = re.fullmatch(rf"\s*({_NUMBER})\s*([A-Za-z]*)\s*", str(value), re.ASCII)
     if match is None or match[2].upper() not in _SIZES:
         raise ValueError("write a size such as 1GiB, 512MiB or 1048576")
     return int(float(match[1]) * _SIZES[match[2].upper()])
@@ -29,13 +38,21 @@ def parse_size(value: Any) -> Any:
 
 def parse_duration(value: Any) -> Any:
     """Read a number of seconds such as `60s`, `500ms` or `2m`."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*([0-9.]+)\s*([a-z]*)\s*", value)
+    match = re.fullmatch(rf"\s*({_NUMBER})\s*([a-z]*)\s*", str(value), re.ASCII)
     if match is None or (match[2] or "s") not in _DURATIONS:
         raise ValueError("write a duration such as 60s, 500ms or 2m")
     return float(match[1]) * _DURATIONS[match[2] or "s"]
 
+
+_MENDS = {
+    "missing": "Add it.",
+    "string_type": "Write text, in quotes where YAML would take it for a number or a date.",
+    "tuple_type": "Write a list: [a, b].",
+    "model_type": "Write keys and values below it.",
+    "model_attributes_type": "Write keys and values below it.",
+    "mapping_type": "Write keys and values below it.",
+    "dict_type": "Write keys and values below it.",
+}
 
 SectionType = TypeVar("SectionType", bound=BaseModel)
 Size = Annotated[int, BeforeValidator(parse_size), Field(ge=0)]
@@ -43,9 +60,18 @@ Duration = Annotated[float, BeforeValidator(parse_duration), Field(gt=0)]
 
 
 class Section(BaseModel):
-    """A part of the configuration: unknown keys are errors."""
+    """A part of the configuration: unknown keys are errors, keys without a value have their default."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_empty_keys(cls, document: Any) -> Any:
+        if document is None:
+            return {}
+        if isinstance(document, dict):
+            return {key: value for key, value in document.items() if value is not None}
+        return document
 
 
 class ServerSettings(Section):
@@ -107,7 +133,12 @@ class Settings(Section):
     credentials: Mapping[str, CredentialSettings] = {}
     upstreams: Mapping[str, UpstreamSettings] = {}
     collections: tuple[str, ...] = ("collections/*.yaml",)
-    directory: Path = Field(Path(), exclude=True)
+    _directory: Path = PrivateAttr(Path())
+
+    @property
+    def directory(self) -> Path:
+        """The directory that paths in the file are relative to."""
+        return self._directory
 
 
 def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
@@ -117,30 +148,60 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
         ConfigurationError: with the file, the key and the mend.
     """
     document = read_yaml(file)
-    for name, value in environment.items():
+    origins: dict[tuple[str, ...], str] = {}
+    for name, value in sorted(environment.items()):
         if name.startswith("CUBEGATE_") and "__" in name:
-            _override(document, name, value)
-    settings = validate_section(Settings, document, file)
+            _override(document, name, value, origins)
+    settings = validate_section(Settings, document, file, origins)
     for prefix, upstream in settings.upstreams.items():
         if upstream.credentials is not None and upstream.credentials not in settings.credentials:
             raise ConfigurationError(
                 f"there are no credentials called {upstream.credentials!r}",
                 file=str(file),
-                key=f"upstreams.{prefix}.credentials",
-                mend=f"Name one of {sorted(settings.credentials) or 'the credentials section'}.",
+                key=_shown_key(("upstreams", prefix, "credentials")),
+                mend=f"Those in the credentials section: {', '.join(settings.credentials) or 'none'}.",
             )
-    return settings.model_copy(update={"directory": file.resolve().parent})
+    return _rooted(settings, file.resolve().parent)
 
 
-def _override(document: dict[str, Any], name: str, value: str) -> None:
-    section, *keys = name.removeprefix("CUBEGATE_").lower().split("__")
-    target = document.setdefault(section, {})
-    for key in keys[:-1]:
-        target = target.setdefault(key, {})
+def _rooted(settings: Settings, directory: Path) -> Settings:
+    credentials = {
+        name: section.model_copy(update={"token_file": directory / section.token_file})
+        if section.token_file is not None
+        else section
+        for name, section in settings.credentials.items()
+    }
+    rooted = settings.model_copy(update={"credentials": credentials})
+    rooted._directory = directory  # noqa: SLF001 - its own class, and no key of the file
+    return rooted
+
+
+def _override(document: dict[str, Any], name: str, value: str, origins: dict[tuple[str, ...], str]) -> None:
+    """Set the key that the variable `name` stands for, and note in `origins` what came from it."""
+    *sections, last = name.removeprefix("CUBEGATE_").lower().split("__")
+    target, path = document, ()
+    for part in sections:
+        key = _spelled(target, part)
+        path = (*path, key)
+        if target.get(key) is None:
+            target[key] = {}
+            origins[path] = name
+        target = target[key]
+        if not isinstance(target, dict):
+            raise ConfigurationError(
+                f"there are no keys below {_shown_key(path)}", file=name, mend="Unset this variable."
+            )
+    key = _spelled(target, last)
+    origins[*path, key] = name
     try:
-        target[keys[-1]] = yaml.safe_load(value)
-    except yaml.YAMLError:
-        target[keys[-1]] = value
+        target[key] = yaml.safe_load(value)
+    except (yaml.YAMLError, ValueError):
+        target[key] = value
+
+
+def _spelled(section: Mapping[str, Any], name: str) -> str:
+    """Return the key of `section` that differs from `name` at most in case, which variables do not keep."""
+    return next((key for key in section if str(key).lower() == name), name)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
@@ -153,10 +214,13 @@ def read_yaml(file: Path) -> dict[str, Any]:
         document = yaml.safe_load(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"cannot be read ({error.strerror})", file=str(file)) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        # ValueError: not UTF-8, or a date that no calendar has
         mark = getattr(error, "problem_mark", None)
         line = f" at line {mark.line + 1}" if mark else ""
-        raise ConfigurationError(f"is not valid YAML{line}", file=str(file), mend="Check indentation and quotes.") from None
+        raise ConfigurationError(
+            f"is not valid YAML{line}", file=str(file), mend="Check indentation and quotes."
+        ) from None
     if document is None:
         return {}
     if not isinstance(document, dict):
@@ -164,28 +228,49 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return document
 
 
-def validate_section(model: type[SectionType], document: Any, file: Path) -> SectionType:
-    """Validate `document` as `model`, turning the first problem into a `ConfigurationError`."""
+def validate_section(
+    model: type[SectionType],
+    document: Any,
+    file: Path,
+    origins: Mapping[tuple[str, ...], str] | None = None,
+) -> SectionType:
+    """Validate `document` as `model`, turning the first problem into a `ConfigurationError`.
+
+    `origins` maps the keys that did not come from `file` to the environment variables that set them.
+    """
     try:
         return model.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
+        location = first["loc"]
+        sources = [path for path in origins or {} if location[: len(path)] == path]
         raise ConfigurationError(
             first["msg"].removeprefix("Value error, "),
-            file=str(file),
-            key=".".join(str(part) for part in first["loc"]),
-            mend=_mend(model, first["type"], first["loc"]),
+            file=origins[max(sources, key=len)] if origins and sources else str(file),
+            key=_shown_key(location),
+            mend=_mend(model, first["type"], location),
         ) from None
+
+
+def _shown_key(location: tuple[Any, ...]) -> str:
+    # a key may be an address, and an address may hold a password
+    return ".".join(re.sub(r"//[^/]*@", "//", re.split("[?#]", str(part))[0]) for part in location)
 
 
 def _mend(model: type[BaseModel], problem: str, location: tuple[Any, ...]) -> str:
     if problem == "extra_forbidden":
-        known: Any = model
-        for part in location[:-1]:
-            known = known.model_fields.get(part).annotation if part in getattr(known, "model_fields", {}) else None
-            if known is None:
-                return "Remove it, or check its spelling."
-        return f"Known keys here: {', '.join(getattr(known, 'model_fields', {}))}."
-    if problem == "missing":
-        return "Add it."
-    return ""
+        known = _section_at(model, location[:-1])
+        return f"Known keys here: {', '.join(known.model_fields)}." if known else "Remove it."
+    return _MENDS.get(problem, "")
+
+
+def _section_at(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel] | None:
+    found: Any = model
+    for part in location:
+        if get_origin(found) is Mapping:
+            found = get_args(found)[1]
+        elif part in getattr(found, "model_fields", {}):
+            found = found.model_fields[part].annotation
+        else:
+            return None
+    return found if hasattr(found, "model_fields") else None
