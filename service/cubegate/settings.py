@@ -179,7 +179,8 @@ def _rooted(settings: Settings, directory: Path) -> Settings:
 def _override(document: dict[str, Any], name: str, value: str, origins: dict[tuple[str, ...], str]) -> None:
     """Set the key that the variable `name` stands for, and note in `origins` what came from it."""
     *sections, last = name.removeprefix("CUBEGATE_").lower().split("__")
-    target, path = document, ()
+    target = document
+    path: tuple[str, ...] = ()
     for part in sections:
         key = _spelled(target, part)
         path = (*path, key)
@@ -242,14 +243,15 @@ def validate_section(
         return model.model_validate(document)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
-        location = first["loc"]
-        sources = [path for path in origins or {} if location[: len(path)] == path]
-        raise ConfigurationError(
-            first["msg"].removeprefix("Value error, "),
-            file=origins[max(sources, key=len)] if origins and sources else str(file),
-            key=_shown_key(location),
-            mend=_mend(model, first["type"], location),
-        ) from None
+    # raised out here, since the text of pydantic's error holds the keys as written
+    location = first["loc"]
+    sources = [path for path in origins or {} if location[: len(path)] == path]
+    raise ConfigurationError(
+        first["msg"].removeprefix("Value error, "),
+        file=origins[max(sources, key=len)] if origins and sources else str(file),
+        key=_shown_key(location),
+        mend=_mend(model, first["type"], location),
+    )
 
 
 def _shown_key(location: tuple[Any, ...]) -> str:
