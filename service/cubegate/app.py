@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -13,12 +12,13 @@ from pathlib import Path
 from typing import Literal
 
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from starlette.middleware.cors import CORSMiddleware
-from xpublish import Plugin, Rest
+from xpublish.plugins.hooks import Plugin
+from xpublish.rest import Rest
 
 from cubegate import __version__
 from cubegate.api.dependencies import Services
+from cubegate.api.head import HeadAsGet
 from cubegate.api.health import router as health_router
 from cubegate.api.problems import ErrorBoundary, register_problems
 from cubegate.api.provider import DatasetProvider
@@ -50,7 +50,9 @@ DESCRIPTION = """A gateway to virtual datacubes.
 """
 
 
-def open_catalog(settings: Settings, environment: Mapping[str, str]) -> tuple[Catalog, Upstreams, LoopThread, ChunkCache]:
+def open_catalog(
+    settings: Settings, environment: Mapping[str, str]
+) -> tuple[Catalog, Upstreams, LoopThread, ChunkCache]:
     """Compose the catalog and what it reads through.
 
     Raises:
@@ -72,15 +74,23 @@ def _open_cache(settings: CacheSettings) -> ChunkCache:
     return TieredCache(memory, RedisCache(settings.redis)) if settings.redis else memory
 
 
-def create_app(settings: Settings, environment: Mapping[str, str] | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    environment: Mapping[str, str] | None = None,
+    *,
+    more_plugins: Mapping[str, Plugin] | None = None,
+) -> FastAPI:
     """Compose the server.
 
     `environment` holds the secrets that the settings name; the process's own by default.
+    `more_plugins` are xpublish plugins beside our own, by name.
 
     Raises:
         ConfigurationError: the settings or a collection file cannot be used.
     """
-    catalog, upstreams, bridge, cache = open_catalog(settings, os.environ if environment is None else environment)
+    catalog, upstreams, bridge, cache = open_catalog(
+        settings, os.environ if environment is None else environment
+    )
     spool = Spool(2 * settings.limits.bytes)
 
     @asynccontextmanager
@@ -96,14 +106,19 @@ def create_app(settings: Settings, environment: Mapping[str, str] | None = None)
         if entry.name.startswith(PLUGIN_PREFIX):
             plugins[entry.name] = entry.load()()
     rest = Rest(
-        plugins=plugins,
-        app_kws={"title": "cubegate", "version": __version__, "description": DESCRIPTION, "lifespan": lifespan},
+        plugins={**plugins, **(more_plugins or {})},
+        app_kws={
+            "title": "cubegate",
+            "version": __version__,
+            "description": DESCRIPTION,
+            "lifespan": lifespan,
+        },
     )
     app: FastAPI = rest.app
     app.state.services = Services(catalog, settings.limits, output_formats(), spool)
     app.include_router(health_router)
     register_problems(app)
-    _answer_head(app)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(ErrorBoundary)
     app.add_middleware(
         CORSMiddleware,
@@ -116,15 +131,6 @@ def create_app(settings: Settings, environment: Mapping[str, str] | None = None)
     return app
 
 
-def _answer_head(app: FastAPI) -> None:
-    """Let every GET route answer HEAD too, which FastAPI leaves at 405 and GDAL takes for an error."""
-    for route in list(app.router.routes):
-        if isinstance(route, APIRoute) and route.methods == {"GET"}:
-            head = copy.copy(route)
-            head.methods, head.include_in_schema = {"HEAD"}, False
-            app.router.routes.append(head)
-
-
 def create_app_from_environment() -> FastAPI:
     """Compose the server from the file that CUBEGATE_CONFIG names; what each uvicorn worker calls."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -134,25 +140,26 @@ def create_app_from_environment() -> FastAPI:
 async def index_source(
     settings: Settings,
     environment: Mapping[str, str],
-    href: str,
+    url: str,
     output: Path,
     *,
     group: str,
     fill: Literal["auto", "declared", "storage"],
     allow_missing_partitions: Sequence[str],
 ) -> str:
-    """Convert the references at `href`, a path or a URL, into the index file `output`.
+    """Convert the references at `url` into the index file `output`.
 
     Returns:
         The version of the index.
 
     Raises:
         InvalidReference, UpstreamError: see `cubegate.index.build.build_index`.
+        OSError: the output cannot be written.
     """
     upstreams = open_upstreams(settings.upstreams, open_credentials(settings.credentials, environment))
     try:
         index = await build_index(
-            href if "://" in href else Path(href).resolve().as_uri(),
+            url,
             upstreams,
             check_url=upstreams.check,
             group=group,

@@ -33,7 +33,9 @@ def services(request: Request) -> Services:
 
 async def datacube(
     request: Request,
-    dataset_id: Annotated[str, Path(description="A dataset's id, or `id@version`", examples=["opera-f11116"])],
+    dataset_id: Annotated[
+        str, Path(description="A dataset's id, or `id@version`", examples=["opera-f11116"])
+    ],
 ) -> Datacube:
     """The datacube that the path names.
 

@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cubegate import errors
@@ -39,7 +40,8 @@ STATUSES: tuple[tuple[type[errors.CubegateError], int, str], ...] = (
 
 # What clients are told instead of the operator's message.
 PUBLIC_DETAILS: Mapping[int, str] = {
-    502: "The files behind this dataset did not give the data they should. No value was made up. The operator's log has the reason.",
+    502: "The files behind this dataset did not give the data they should. No value was made up. "
+    "The operator's log has the reason.",
     503: "The files behind this dataset cannot be read at the moment. Try again later.",
     504: "The files behind this dataset did not answer in time. Try again later, or ask for less.",
     500: "Something went wrong here. The operator's log has the reason.",
@@ -64,7 +66,9 @@ PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
+def problem(
+    status: int, title: str, detail: str, headers: Mapping[str, str] | None = None, **more: Any
+) -> Response:
     """Build a problem+json response; `more` are extension members."""
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
     return Response(json.dumps(body), status, dict(headers or {}), MEDIA_TYPE)
@@ -97,17 +101,34 @@ def register_problems(app: FastAPI) -> None:
     async def on_validation(_: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101 - narrows the registered type
         first = error.errors()[0]
-        name = str(first["loc"][-1])
+        name = next((part for part in first["loc"][1:] if isinstance(part, str)), str(first["loc"][0]))
         return problem(400, "Invalid parameter", f"Parameter {name!r}: {first['msg']}.", parameter=name)
 
-    async def on_http(_: Request, error: Exception) -> Response:
+    async def on_http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - narrows the registered type
-        phrase = HTTPStatus(error.status_code).phrase
-        return problem(error.status_code, phrase, str(error.detail), error.headers)
+        status, phrase = error.status_code, HTTPStatus(error.status_code).phrase
+        if status == 405:
+            allowed = _allowed_methods(request)
+            detail = f"{request.method} is not possible here. Allowed: {allowed}."
+            return problem(status, phrase, detail, {"Allow": allowed})
+        if status == 404 and error.detail == phrase:
+            return problem(status, phrase, "There is nothing at this address. /docs lists what there is.")
+        return problem(status, phrase, str(error.detail), error.headers)
 
     app.add_exception_handler(errors.CubegateError, on_error)
     app.add_exception_handler(RequestValidationError, on_validation)
     app.add_exception_handler(HTTPException, on_http)
+
+
+def _allowed_methods(request: Request) -> str:
+    routes = request.app.router.routes
+    found = [
+        method
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
+    # HeadAsGet answers HEAD wherever there is GET
+    return ", ".join(["GET", "HEAD", *found[1:]] if found[:1] == ["GET"] else found)
 
 
 class ErrorBoundary:

@@ -7,14 +7,14 @@ from typing import Any
 
 import xarray as xr
 from pydantic import PrivateAttr
-from xpublish import Plugin, hookimpl
+from xpublish.plugins.hooks import Plugin, hookimpl
 
 from cubegate.catalog.catalog import Catalog
 from cubegate.errors import NotFound
 from cubegate.store.bridge import LoopThread
 
 
-class DatasetProvider(Plugin):  # type: ignore[misc]
+class DatasetProvider(Plugin):
     """Provides the root dataset of every cube in the catalog."""
 
     name: str = "cubegate-datasets"
@@ -25,12 +25,12 @@ class DatasetProvider(Plugin):  # type: ignore[misc]
         super().__init__(**data)
         self._catalog, self._bridge = catalog, bridge
 
-    @hookimpl  # type: ignore[untyped-decorator]
+    @hookimpl
     def get_datasets(self) -> Iterable[str]:
         """Return all dataset ids."""
         return self._catalog.ids()
 
-    @hookimpl  # type: ignore[untyped-decorator]
+    @hookimpl
     def get_dataset(self, dataset_id: str) -> xr.Dataset | None:
         """Return a copy of the dataset, since xpublish writes into its attributes."""
         try:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 
 from fastapi import Request
 from starlette.concurrency import iterate_in_threadpool
 from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
+from cubegate import __version__
 from cubegate.api.dependencies import services
+from cubegate.api.head import HEADERS_ONLY
+from cubegate.api.spool import SpooledFile
 from cubegate.catalog.datacube import Datacube
 from cubegate.errors import UpstreamTimeout
 from cubegate.formats.output import OutputFormat, Result
@@ -38,8 +42,7 @@ async def respond(
     Raises:
         UpstreamTimeout: the deadline has passed.
     """
-    identity = "\n".join((cube.id, cube.version, request.url.path, request.url.query, output_format.name))
-    etag = f'"{hashlib.sha256(identity.encode() + body).hexdigest()[:32]}"'
+    etag = _etag(request, cube, output_format, body)
     headers = {
         "Cache-Control": "public, max-age=300" if cube.store.immutable else "no-cache",
         "Content-Disposition": f'inline; filename="{filename}.{output_format.extension}"',
@@ -47,19 +50,44 @@ async def respond(
     if cube.store.immutable:
         # a native Zarr store may change under one version: there the file's own ETag has to do
         headers["ETag"] = etag
-        if etag in request.headers.get("if-none-match", ""):
+        if request.method != "POST" and etag in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
-    spool = services(request).spool
-    file = spool.find(etag, max_age=None if cube.store.immutable else MUTABLE_MAX_AGE)
-    if file is None:
-        async with _deadline(services(request).limits.deadline):
-            result = await produce()
-            pieces = await asyncio.to_thread(output_format.write, result)
-            if output_format.name in STREAMED:
-                first = await asyncio.to_thread(next, pieces, b"")
-                return StreamingResponse(_stream(first, pieces), 200, headers, output_format.media_type)
-            file = await spool.write(etag, pieces)
-    return FileResponse(file, 200, headers, output_format.media_type)
+    found = services(request)
+
+    async def write() -> Iterator[bytes]:
+        return await asyncio.to_thread(output_format.write, await produce())
+
+    if output_format.name in STREAMED:
+        async with _deadline(found.limits.deadline):
+            pieces = await write()
+            first = await asyncio.to_thread(next, pieces, b"")
+        return StreamingResponse(_stream(first, pieces), 200, headers, output_format.media_type)
+    max_age = None if cube.store.immutable else MUTABLE_MAX_AGE
+    async with _deadline(found.limits.deadline):
+        file = await found.spool.find_or_build(etag, write, max_age=max_age)
+    return _SpooledResponse(file, headers, output_format.media_type)
+
+
+def _etag(request: Request, cube: Datacube, output_format: OutputFormat, body: bytes) -> str:
+    """Name the answer by all that it is made of: data, configuration, query, and the code that writes it."""
+    configured = cube.collection.model_dump_json()
+    parts = (__version__, configured, cube.version, request.url.path, request.url.query, output_format.name)
+    identity = "\n".join(parts).encode() + b"\n" + body
+    return f'"{hashlib.sha256(identity).hexdigest()[:32]}"'
+
+
+class _SpooledResponse(FileResponse):
+    """Sends a spooled file, and keeps it from being deleted meanwhile."""
+
+    def __init__(self, file: SpooledFile, headers: Mapping[str, str], media_type: str) -> None:
+        super().__init__(file.path, 200, headers, media_type)
+        self._file = file
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the whole, the asked ranges, or the headers alone."""
+        if scope.get(HEADERS_ONLY):
+            scope = {**scope, "method": "HEAD"}
+        await super().__call__(scope, receive, send)
 
 
 async def _stream(first: bytes, pieces: Iterator[bytes]) -> AsyncIterator[bytes]:

@@ -6,72 +6,106 @@ import asyncio
 import tempfile
 import threading
 import time
+import weakref
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from cubegate.errors import BudgetExceeded
+
+Build = Callable[[], Awaitable[Iterator[bytes]]]
+
+
+class SpooledFile:
+    """A finished answer on disk; the file is deleted when nothing refers to this any more."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.nbytes = path.stat().st_size
+        self.written = time.monotonic()
+        weakref.finalize(self, path.unlink, missing_ok=True)
 
 
 class Spool:
     """Recent answers as files, bounded in bytes; the oldest go first.
 
     GDAL and browsers ask for an answer's size and then for ranges of it: those are served from
-    the file instead of being computed again.
+    the file instead of being computed again. A file that is still being sent outlives its place
+    here.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._directory = tempfile.TemporaryDirectory(prefix="cubegate-spool-")
-        self._files: OrderedDict[str, Path] = OrderedDict()
+        self._files: OrderedDict[str, SpooledFile] = OrderedDict()
+        self._building: dict[str, asyncio.Task[SpooledFile]] = {}
         self._lock = threading.Lock()
         self._count = 0
 
-    def find(self, key: str, *, max_age: float | None = None) -> Path | None:
+    def find(self, key: str, *, max_age: float | None = None) -> SpooledFile | None:
         """Return the file of an earlier answer, if it is still held and not over `max_age` seconds old."""
         with self._lock:
             file = self._files.get(key)
-            if file is None or (max_age is not None and time.time() - file.stat().st_mtime > max_age):
+            if file is None or (max_age is not None and time.monotonic() - file.written > max_age):
                 return None
             self._files.move_to_end(key)
             return file
 
-    async def write(self, key: str, pieces: Iterator[bytes]) -> Path:
-        """Write an answer to its file, in a thread.
+    async def find_or_build(self, key: str, build: Build, *, max_age: float | None = None) -> SpooledFile:
+        """Return the file of an earlier answer, or of the one that `build` gives in pieces.
+
+        Those who ask for one key at the same time share one building; a failed one is not remembered.
 
         Raises:
-            BudgetExceeded: it is larger than the whole spool.
+            BudgetExceeded: the answer is larger than the whole spool.
         """
-        return await asyncio.to_thread(self._write, key, pieces)
+        file = self.find(key, max_age=max_age)
+        if file is not None:
+            return file
+        task = self._building.get(key)
+        if task is None:
+            task = asyncio.ensure_future(self._build(key, build))
+            self._building[key] = task
+            task.add_done_callback(lambda _: self._building.pop(key))
+        # a client that leaves must not stop the building that others wait for
+        return await asyncio.shield(task)
 
-    def _write(self, key: str, pieces: Iterator[bytes]) -> Path:
+    async def _build(self, key: str, build: Build) -> SpooledFile:
+        pieces = await build()
+        file = await asyncio.to_thread(self._write, pieces)
         with self._lock:
-            self._count += 1
-            file = Path(self._directory.name) / f"{self._count}"
-        written = 0
-        with file.open("wb") as sink:
-            for piece in pieces:
-                written += len(piece)
-                if written > self._max_bytes:
-                    sink.close()
-                    file.unlink()
-                    raise BudgetExceeded({"bytes": written}, {"bytes": self._max_bytes}, "Ask for a smaller part.")
-                sink.write(piece)
-        with self._lock:
-            replaced = self._files.pop(key, None)
             self._files[key] = file
-            self._evict()
-        if replaced is not None:
-            replaced.unlink()
+            self._files.move_to_end(key)
+            total = sum(held.nbytes for held in self._files.values())
+            while total > self._max_bytes:
+                _, oldest = self._files.popitem(last=False)
+                total -= oldest.nbytes
         return file
 
-    def _evict(self) -> None:
-        total = sum(file.stat().st_size for file in self._files.values())
-        while total > self._max_bytes:
-            _, oldest = self._files.popitem(last=False)
-            total -= oldest.stat().st_size
-            oldest.unlink()
+    def _write(self, pieces: Iterator[bytes]) -> SpooledFile:
+        with self._lock:
+            self._count += 1
+            path = Path(self._directory.name) / f"{self._count}"
+        try:
+            with path.open("wb") as sink:
+                for piece in self._bounded(pieces):
+                    sink.write(piece)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return SpooledFile(path)
+
+    def _bounded(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+        written = 0
+        for piece in pieces:
+            written += len(piece)
+            if written > self._max_bytes:
+                raise BudgetExceeded(
+                    {"bytes": written}, {"bytes": self._max_bytes}, "Ask for a smaller part."
+                )
+            yield piece
 
     def close(self) -> None:
         """Delete all files."""
+        self._files.clear()
         self._directory.cleanup()
