@@ -6,10 +6,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from cubegate.catalog.collection import Collection, load_collections
+from cubegate.catalog.collection import Collection, load_collections, matching_files
 from cubegate.catalog.datacube import Datacube
 from cubegate.errors import ConfigurationError, NotFound
 
@@ -19,6 +20,17 @@ Opener = Callable[[Collection, Path], Awaitable[Datacube]]
 Stamp = tuple[tuple[str, int, int], ...]
 
 CHECK_INTERVAL = 1.0
+METADATA_DOCUMENTS = (".zmetadata", "zarr.json")
+
+
+@dataclass(slots=True)
+class _Held:
+    """An opened cube, and how its files were when it was last looked at."""
+
+    collection: Collection
+    stamp: Stamp
+    cube: Datacube
+    checked: float
 
 
 class Catalog:
@@ -31,8 +43,8 @@ class Catalog:
     def __init__(self, patterns: Sequence[str], directory: Path, opener: Opener) -> None:
         self._patterns, self._directory, self._opener = patterns, directory, opener
         self._collections: dict[str, tuple[Path, Collection]] = {}
-        self._cubes: dict[str, tuple[Stamp, Datacube]] = {}
-        self._opening: dict[tuple[int, str], asyncio.Task[Datacube]] = {}
+        self._cubes: dict[str, _Held] = {}
+        self._opening: dict[tuple[int, str, Stamp], asyncio.Task[Datacube]] = {}
         self._checked = 0.0
         self._files: Stamp = ()
 
@@ -44,6 +56,9 @@ class Catalog:
         """
         self._files = self._stamp_files()
         self._collections = load_collections(self._patterns, self._directory)
+        for pattern in self._patterns:
+            if not matching_files([pattern], self._directory):
+                logger.warning("no collection file matches %s in %s", pattern, self._directory)
 
     def ids(self) -> list[str]:
         """The ids of all collections, sorted."""
@@ -56,11 +71,16 @@ class Catalog:
         Raises:
             NotFound: there is none of that id.
         """
+        return self._configured(dataset_id)[1]
+
+    def _configured(self, dataset_id: str) -> tuple[Path, Collection]:
         self._refresh()
         try:
-            return self._collections[dataset_id][1]
+            return self._collections[dataset_id]
         except KeyError:
-            raise NotFound(f"There is no dataset {dataset_id!r}. GET /datasets lists those that exist.") from None
+            raise NotFound(
+                f"There is no dataset {dataset_id!r}. GET /datasets lists those that exist."
+            ) from None
 
     async def get(self, dataset_id: str) -> Datacube:
         """Return the datacube of `id` or `id@version`, opening it at first use.
@@ -70,30 +90,36 @@ class Catalog:
             UpstreamError, InvalidReference, ConfigurationError: it cannot be opened.
         """
         name, _, version = dataset_id.partition("@")
-        collection = self.collection(name)
-        cube = await self._current(collection, self._collections[name][0])
+        file, collection = self._configured(name)
+        cube = await self._current(collection, file)
         if version and version != cube.version:
-            raise NotFound(f"Dataset {name!r} is not mounted in version {version!r}; it is now in {cube.version!r}.")
+            raise NotFound(
+                f"Dataset {name!r} is not mounted in version {version!r}; it is now in {cube.version!r}."
+            )
         return cube
 
     async def _current(self, collection: Collection, file: Path) -> Datacube:
+        held, now = self._cubes.get(collection.id), time.monotonic()
+        if held is not None and held.collection is collection and now - held.checked < CHECK_INTERVAL:
+            return held.cube
         stamp = _stamp_source(file, collection)
-        held = self._cubes.get(collection.id)
-        if held is not None and held[0] == stamp:
-            return held[1]
+        if held is not None and held.stamp == stamp:
+            held.collection, held.checked = collection, now
+            return held.cube
         # one opening per event loop: tasks cannot be awaited across loops
-        key = (id(asyncio.get_running_loop()), collection.id)
+        key = (id(asyncio.get_running_loop()), collection.id, stamp)
         task = self._opening.get(key)
         if task is None:
             task = asyncio.ensure_future(self._open(collection, file, stamp))
             self._opening[key] = task
-            task.add_done_callback(lambda done: self._opening.pop(key, None))
+            task.add_done_callback(lambda _: self._opening.pop(key, None))
         # a client that leaves must not stop the opening that others wait for
         return await asyncio.shield(task)
 
     async def _open(self, collection: Collection, file: Path, stamp: Stamp) -> Datacube:
+        started = time.monotonic()
         cube = await self._opener(collection, file)
-        self._cubes[collection.id] = (stamp, cube)
+        self._cubes[collection.id] = _Held(collection, stamp, cube, started)
         for note in cube.notes:
             logger.warning("dataset %s: %s", collection.id, note)
         return cube
@@ -110,18 +136,12 @@ class Catalog:
         try:
             self._collections = load_collections(self._patterns, self._directory)
         except ConfigurationError as error:
-            logger.error("the collections stay as they were: %s", error)
+            logger.error("the collections stay as they were: %s", error)  # noqa: TRY400 - the text says it all
             return
         self._cubes = {name: held for name, held in self._cubes.items() if name in self._collections}
 
     def _stamp_files(self) -> Stamp:
-        found = (file for pattern in self._patterns for file in _matches(pattern, self._directory))
-        return tuple(sorted(_stamp(file) for file in found))
-
-
-def _matches(pattern: str, directory: Path) -> list[Path]:
-    path = Path(pattern)
-    return [path] if path.is_absolute() else list(directory.glob(pattern))
+        return tuple(_stamp(file) for file in matching_files(self._patterns, self._directory))
 
 
 def _stamp(file: Path) -> tuple[str, int, int]:
@@ -134,7 +154,10 @@ def _stamp(file: Path) -> tuple[str, int, int]:
 
 def _stamp_source(file: Path, collection: Collection) -> Stamp:
     source = local_path(collection.source.href, file)
-    return (_stamp(file), *([_stamp(source)] if source is not None else []))
+    if source is None:
+        return (_stamp(file),)
+    # a directory is not newer when a file in it is written over: its metadata documents are
+    return tuple(_stamp(part) for part in (file, source, *(source / name for name in METADATA_DOCUMENTS)))
 
 
 def local_path(href: str, file: Path) -> Path | None:

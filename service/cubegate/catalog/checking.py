@@ -36,7 +36,7 @@ async def check_cube(catalog: Catalog, name: str, samples: int, console: Console
             failures.append(f"{error} Build the index again.")
     checked = 0
     arrays = list(cube.store.hierarchy.arrays.values())
-    with Progress(console=console, transient=True) as progress:
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for array in progress.track(arrays, description=name):
             for chunk in sample_chunks(array, samples):
                 checked += 1
@@ -47,15 +47,22 @@ async def check_cube(catalog: Catalog, name: str, samples: int, console: Console
     for failure in failures:
         console.print(f"{name}: {failure}", style="red", markup=False, soft_wrap=True)
     state = f"{len(failures)} failures" if failures else "ok"
-    console.print(f"{name}: {checked} chunks of {len(arrays)} arrays read: {state}", markup=False, highlight=False)
+    console.print(
+        f"{name}: {checked} chunks of {len(arrays)} arrays read: {state}", markup=False, highlight=False
+    )
     return len(failures)
 
 
 def sample_chunks(array: ArrayMetadata, samples: int) -> list[tuple[int, ...]]:
     """Return up to `samples` chunk coordinates, the first and the last among them."""
-    count = array.chunk_count
-    picks = np.unique(np.linspace(0, count - 1, min(samples, count)).astype(np.int64)) if count else []
-    return [tuple(int(part) for part in np.unravel_index(pick, array.chunk_grid)) for pick in picks] if array.shape else [()]
+    if not array.shape:
+        return [()]
+    if not array.chunk_count:
+        return []
+    picks = np.linspace(0, array.chunk_count - 1, min(samples, array.chunk_count)).astype(np.int64)
+    return [
+        tuple(int(part) for part in np.unravel_index(pick, array.chunk_grid)) for pick in np.unique(picks)
+    ]
 
 
 async def _check_chunk(store: EncodedStore, array: ArrayMetadata, chunk: tuple[int, ...]) -> None:

@@ -6,9 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from cubegate.errors import ConfigurationError
+from cubegate.errors import ConfigurationError, InvalidParameter
+from cubegate.query.crs import parse_crs
 from cubegate.settings import Section, read_yaml, validate_section
 
 
@@ -52,6 +53,28 @@ class Collection(Section):
     dimensions: DimensionSettings = DimensionSettings()
     variables: tuple[str, ...] | None = None
 
+    @field_validator("crs")
+    @classmethod
+    def _check_crs(cls, crs: str | None) -> str | None:
+        if crs is not None:
+            try:
+                parse_crs(crs)
+            except InvalidParameter as error:
+                raise ValueError(str(error).rstrip(".")) from None
+        return crs
+
+
+def matching_files(patterns: Iterable[str], directory: Path) -> list[Path]:
+    """Return the files that `patterns` match, which are absolute or relative to `directory`."""
+    found: dict[Path, None] = {}
+    for pattern in patterns:
+        path = Path(pattern)
+        root, rest = (
+            (Path(path.anchor), path.relative_to(path.anchor)) if path.is_absolute() else (directory, path)
+        )
+        found.update(dict.fromkeys(sorted(root.glob(str(rest)))))
+    return list(found)
+
 
 def load_collections(patterns: Iterable[str], directory: Path) -> dict[str, tuple[Path, Collection]]:
     """Read all collection files that `patterns`, relative to `directory`, match.
@@ -60,15 +83,14 @@ def load_collections(patterns: Iterable[str], directory: Path) -> dict[str, tupl
         ConfigurationError: a file is invalid, or two use the same id.
     """
     found: dict[str, tuple[Path, Collection]] = {}
-    for pattern in patterns:
-        for file in sorted(directory.glob(pattern) if not Path(pattern).is_absolute() else [Path(pattern)]):
-            collection = validate_section(Collection, read_yaml(file), file)
-            if collection.id in found and found[collection.id][0] != file:
-                raise ConfigurationError(
-                    f"the id {collection.id!r} is taken by {found[collection.id][0].name}",
-                    file=str(file),
-                    key="id",
-                    mend="Choose another id.",
-                )
-            found[collection.id] = (file, collection)
+    for file in matching_files(patterns, directory):
+        collection = validate_section(Collection, read_yaml(file), file)
+        if collection.id in found:
+            raise ConfigurationError(
+                f"the id {collection.id!r} is taken by {found[collection.id][0].name}",
+                file=str(file),
+                key="id",
+                mend="Choose another id.",
+            )
+        found[collection.id] = (file, collection)
     return found

@@ -13,7 +13,9 @@ from cubegate.store.sources.icechunk import IcechunkAccess
 
 
 def icechunk_access(
-    settings: Mapping[str, UpstreamSettings], credentials: Mapping[str, CredentialProvider], bridge: LoopThread
+    settings: Mapping[str, UpstreamSettings],
+    credentials: Mapping[str, CredentialProvider],
+    bridge: LoopThread,
 ) -> Callable[[str], IcechunkAccess]:
     """Return a function from a URL to the access that the longest matching prefix configures.
 

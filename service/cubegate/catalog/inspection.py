@@ -16,7 +16,8 @@ async def describe_cube(cube: Datacube) -> list[RenderableType]:
     store = cube.store
     parts: list[RenderableType] = [
         Text(f"{cube.id}: {cube.title}", style="bold"),
-        Text(f"version {cube.version}, {len(store.hierarchy.arrays)} arrays, {len(store.hierarchy.groups)} groups"),
+        Text(f"version {cube.version}"),
+        Text(f"{len(store.hierarchy.arrays)} arrays, {len(store.hierarchy.groups)} groups"),
     ]
     if isinstance(store.locator, Index):
         parts.append(Text(f"{len(store.locator.urls):,} granules"))
@@ -33,7 +34,10 @@ async def describe_cube(cube: Datacube) -> list[RenderableType]:
             "" if array.declared_fill is None else str(array.declared_fill),
         )
     parts.append(table)
-    parts += [Text(f"not served: {path}: {reason}", style="yellow") for path, reason in store.hierarchy.skipped.items()]
+    parts += [
+        Text(f"not served: {path}: {reason}", style="yellow")
+        for path, reason in store.hierarchy.skipped.items()
+    ]
     parts += [Text(f"note: {note}", style="yellow") for note in cube.notes]
     return parts
 

@@ -50,15 +50,14 @@ class CubeOpener:
         """
         kind = collection.source.kind
         if kind == "zarr":
-            return self._cube(collection, await self._open_zarr(collection, file))
+            return self._cube(collection, file, await self._open_zarr(collection, file))
         if kind == "icechunk":
-            return self._cube(collection, await self._open_icechunk(collection, file))
+            return self._cube(collection, file, await self._open_icechunk(collection, file))
         if kind == "index":
-            return self._indexed(collection, await self._open_index(collection, file))
-        return self._indexed(collection, await self.build(collection, file))
+            return self._indexed(collection, file, await self._open_index(collection, file))
+        return self._indexed(collection, file, await self._build(collection, file))
 
-    async def build(self, collection: Collection, file: Path) -> Index:
-        """Build the index of a kerchunk collection."""
+    async def _build(self, collection: Collection, file: Path) -> Index:
         source = collection.source
         return await build_index(
             url_of(source.href, file),
@@ -69,23 +68,29 @@ class CubeOpener:
             fill=source.fill,
         )
 
-    def _cube(self, collection: Collection, store: EncodedStore, notes: tuple[str, ...] = ()) -> Datacube:
+    def _cube(
+        self, collection: Collection, file: Path, store: EncodedStore, notes: tuple[str, ...] = ()
+    ) -> Datacube:
         if collection.variables is not None:
             try:
                 store.hierarchy = restricted(store.hierarchy, collection.variables)
             except NotFound as error:
-                raise ConfigurationError(str(error).rstrip("."), file=collection.id, key="variables") from None
+                known = ", ".join(sorted({array.name for array in store.hierarchy.arrays.values()}))
+                raise ConfigurationError(
+                    str(error).rstrip("."), file=str(file), key="variables", mend=f"There are: {known}."
+                ) from None
         return Datacube(collection, store, self._bridge, notes)
 
-    def _indexed(self, collection: Collection, index: Index) -> Datacube:
+    def _indexed(self, collection: Collection, file: Path, index: Index) -> Datacube:
         for url in index.urls:
             self._upstreams.check(url)
         source = Cached(SingleFlight(self._upstreams), self._cache, index.version)
         notes = tuple(
-            f"array {path!r}: its granule could not say whether fill_value means missing; assumed that it does"
+            f"array {path!r}: no granule could say whether fill_value means missing; assumed that it does"
             for path in index.assumed_fill
         )
-        return self._cube(collection, EncodedStore(index.hierarchy, index, source, version=index.version), notes)
+        store = EncodedStore(index.hierarchy, index, source, version=index.version)
+        return self._cube(collection, file, store, notes)
 
     async def _open_zarr(self, collection: Collection, file: Path) -> EncodedStore:
         source = collection.source
@@ -96,7 +101,15 @@ class CubeOpener:
     async def _open_index(self, collection: Collection, file: Path) -> Index:
         path = local_path(collection.source.href, file)
         if path is not None:
-            return await asyncio.to_thread(open_index, path)
+            try:
+                return await asyncio.to_thread(open_index, path)
+            except OSError as error:
+                raise ConfigurationError(
+                    f"cannot be read ({error.strerror})",
+                    file=str(file),
+                    key="source.href",
+                    mend=f"Make {path} with cubegate index.",
+                ) from error
         data = await self._upstreams.get(ChunkReference(collection.source.href))
         return await asyncio.to_thread(_open_copy, data)
 
