@@ -9,18 +9,21 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import uvicorn
 from rich.console import Console
+from rich.text import Text
 
 from cubegate import __version__, demo
 from cubegate.app import CONFIG_VARIABLE, index_source, open_catalog
+from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.checking import check_cube
 from cubegate.catalog.inspection import describe_cube
-from cubegate.errors import CubegateError
-from cubegate.settings import Settings, UpstreamSettings, load_settings
+from cubegate.errors import ConfigurationError, CubegateError
+from cubegate.settings import ServerSettings, Settings, UpstreamSettings, load_settings, validate_section
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(parsed.run(parsed, console))
     except CubegateError as error:
-        Console(stderr=True).print(f"cubegate: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        said = f"cubegate: {error}"
+        Console(stderr=True).print(said, style="red", markup=False, highlight=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
         return 130
@@ -63,7 +67,7 @@ def _parser() -> argparse.ArgumentParser:
     index.add_argument("--allow-missing-partition", action="append", default=[], metavar="ARRAY",
                        help="an array whose lost Parquet partitions count as unallocated")  # fmt: skip
     index.add_argument("--allow", action="append", default=[], metavar="PREFIX",
-                       help="an address prefix that may be read, beside those of the configuration")  # fmt: skip
+                       help="a prefix that may be read, beside those of the configuration")  # fmt: skip
     index.add_argument("--config", type=Path, help="the cubegate.yaml whose upstreams and credentials to use")
     index.set_defaults(run=_index)
 
@@ -72,28 +76,44 @@ def _parser() -> argparse.ArgumentParser:
     _add_config(inspect)
     inspect.set_defaults(run=_inspect)
 
-    check = commands.add_parser("check", help="read sample chunks of datasets end to end and say what is wrong")
+    check = commands.add_parser("check", help="read sample chunks end to end and say what is wrong")
     check.add_argument("dataset", nargs="*", help="dataset ids (default: all)")
-    check.add_argument("--chunks", type=int, default=4, help="sample chunks an array")
+    check.add_argument("--chunks", type=_positive, default=4, help="sample chunks an array")
     _add_config(check)
     check.set_defaults(run=_check)
     return parser
 
 
 def _add_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config", type=Path, default=Path("config/cubegate.yaml"), help="the cubegate.yaml to use")
+    default = Path("config/cubegate.yaml")
+    parser.add_argument("--config", type=Path, default=default, help="the cubegate.yaml to use")
 
 
-def _serve(parsed: argparse.Namespace, console: Console) -> int:
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive number")
+    return int(text)
+
+
+@asynccontextmanager
+async def _opened_catalog(config: Path) -> AsyncIterator[Catalog]:
+    catalog, upstreams, bridge, cache = open_catalog(load_settings(config, os.environ), os.environ)
+    try:
+        yield catalog
+    finally:
+        await upstreams.aclose()
+        await cache.aclose()
+        bridge.close()
+
+
+def _serve(parsed: argparse.Namespace, _: Console) -> int:
     settings = load_settings(parsed.config, os.environ)
+    options = {"host": parsed.host, "port": parsed.port, "workers": parsed.workers}
+    given = {name: value for name, value in options.items() if value is not None}
+    server = validate_section(ServerSettings, {**settings.server.model_dump(), **given}, Path("command line"))
     # a mistake in a collection file should end here, not in each worker
     open_catalog(settings, os.environ)
-    _run_server(
-        parsed.config,
-        parsed.host or settings.server.host,
-        settings.server.port if parsed.port is None else parsed.port,
-        parsed.workers or settings.server.workers,
-    )
+    _run_server(parsed.config, server.host, server.port, server.workers)
     return 0
 
 
@@ -113,7 +133,8 @@ def _run_server(config: Path, host: str, port: int, workers: int) -> None:
 def _demo(parsed: argparse.Namespace, console: Console) -> int:
     config = demo.make_demo(parsed.directory, console)
     base_url = f"http://{parsed.host}:{parsed.port}"
-    threading.Thread(target=_print_when_ready, args=(base_url, parsed.directory, console), daemon=True).start()
+    arguments = (base_url, parsed.directory, console)
+    threading.Thread(target=_print_when_ready, args=arguments, daemon=True).start()
     _run_server(config, parsed.host, parsed.port, 1)
     return 0
 
@@ -132,40 +153,49 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
     settings = load_settings(parsed.config, os.environ) if parsed.config else Settings()
     allowed = {prefix: UpstreamSettings(anonymous=prefix.startswith("s3:")) for prefix in parsed.allow}
     settings = settings.model_copy(update={"upstreams": {**settings.upstreams, **allowed}})
-    with console.status(f"Indexing {parsed.source}"):
-        version = asyncio.run(
-            index_source(
-                settings,
-                os.environ,
-                parsed.source,
-                parsed.output,
-                group=parsed.group,
-                fill=parsed.fill,
-                allow_missing_partitions=parsed.allow_missing_partition,
-            )
+    source = parsed.source if "://" in parsed.source else Path(parsed.source).resolve().as_uri()
+    with console.status(Text(f"Indexing {parsed.source}")):
+        work = index_source(
+            settings,
+            os.environ,
+            source,
+            parsed.output,
+            group=parsed.group,
+            fill=parsed.fill,
+            allow_missing_partitions=parsed.allow_missing_partition,
         )
-    console.print(f"Wrote {parsed.output} ({parsed.output.stat().st_size:,} bytes), version {version}", highlight=False)
+        try:
+            version = asyncio.run(work)
+        except OSError as error:
+            raise ConfigurationError(
+                f"cannot be written ({error.strerror})", file=str(parsed.output)
+            ) from error
+    nbytes = parsed.output.stat().st_size
+    said = f"Wrote {parsed.output} ({nbytes:,} bytes), version {version}"
+    console.print(said, markup=False, highlight=False, soft_wrap=True)
     return 0
 
 
 def _inspect(parsed: argparse.Namespace, console: Console) -> int:
-    catalog, *_ = open_catalog(load_settings(parsed.config, os.environ), os.environ)
+    if not console.is_terminal:
+        # names should stay in one piece for whoever searches the output
+        console = Console(width=240)
 
     async def inspect() -> None:
-        for renderable in await describe_cube(await catalog.get(parsed.dataset)):
-            console.print(renderable)
+        async with _opened_catalog(parsed.config) as catalog:
+            for renderable in await describe_cube(await catalog.get(parsed.dataset)):
+                console.print(renderable)
 
     asyncio.run(inspect())
     return 0
 
 
 def _check(parsed: argparse.Namespace, console: Console) -> int:
-    catalog, *_ = open_catalog(load_settings(parsed.config, os.environ), os.environ)
-
     async def check() -> int:
-        failed = 0
-        for name in parsed.dataset or catalog.ids():
-            failed += await check_cube(catalog, name, parsed.chunks, console)
-        return failed
+        async with _opened_catalog(parsed.config) as catalog:
+            names = parsed.dataset or catalog.ids()
+            for name in names:
+                catalog.collection(name.partition("@")[0])
+            return sum([await check_cube(catalog, name, parsed.chunks, console) for name in names])
 
     return 1 if asyncio.run(check()) else 0
