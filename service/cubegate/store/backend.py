@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 MAX_EAGER_NBYTES = 16 * 2**20
 
 
-class LazyArray(BackendArray):  # type: ignore[misc]
+class LazyArray(BackendArray):
     """An array that xarray indexes lazily and our reader reads."""
 
     def __init__(self, array: EncodedArray, bridge: LoopThread) -> None:
@@ -95,8 +95,8 @@ def _check_sizes(arrays: list[ArrayMetadata]) -> None:
             known = sizes.setdefault(name, (size, array.path))
             if known[0] != size:
                 raise InvalidMetadata(
-                    f"Dimension {name!r} has size {known[0]} in array {known[1]!r} and {size} in {array.path!r}, "
-                    "so the group is no dataset; its arrays are served as Zarr only."
+                    f"Dimension {name!r} has size {known[0]} in array {known[1]!r} and {size} in "
+                    f"{array.path!r}, so the group is no dataset; its arrays are served as Zarr only."
                 )
 
 
