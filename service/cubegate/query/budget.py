@@ -12,7 +12,7 @@ import xarray as xr
 
 from cubegate.errors import BudgetExceeded, InvalidParameter
 from cubegate.query.bounds import clip
-from cubegate.query.crs import Bounds, name_crs
+from cubegate.query.crs import Bounds
 from cubegate.query.cube import CubeQuery, select_cube
 from cubegate.query.grid import Grid
 from cubegate.query.interval import iso, order_times, parse_interval
@@ -137,37 +137,42 @@ class Advisor:
     limits: Limits
 
     def hint(self, query: AnyQuery) -> str:
-        """Name an interval, a bbox, or a number of points with which `query` would fit."""
+        """Name an interval, a bbox, a variable or a number of points with which `query` would fit."""
+        start = "It would fit"
         if isinstance(query, PositionQuery) and query.points.many:
             count = self._fewer_points(query)
             if count:
                 return f"Up to {count} of these points at once would fit."
             query = dataclasses.replace(query, points=_first_points(query.points, 1))
+            start = "One point at once would fit"
+        parts = self.narrow(query)
+        if parts is None and len(self.variables) > 1:
+            rest = dataclasses.replace(self, variables=self.variables[:1]).narrow(query)
+            parts = None if rest is None else [f"variables={self.variables[0]}", *rest]
+        if parts is None:
+            return "Select the other dimensions by name, or ask the operator for higher limits."
+        return f"{start} with {' and '.join(parts)}."
+
+    def narrow(self, query: AnyQuery) -> list[str] | None:
+        """The parameters that make `query` fit, none where it does; None where nothing is found."""
+        if self._fits(query):
+            return []
         interval = self._shorter(query)
         if interval is not None:
-            return f"It would fit with datetime={interval}."
-        if isinstance(query, CubeQuery):
-            return self._smaller_box(query)
-        return self._fewer_variables(query)
-
-    def _smaller_box(self, query: CubeQuery) -> str:
+            return [f"datetime={interval}"]
+        if not isinstance(query, CubeQuery):
+            return None
         box = self._smaller(query)
         if box is not None:
-            return f"It would fit with {box}."
+            return [box]
         first = self._times(query, 1)
-        if first is not None:
-            box = self._smaller(dataclasses.replace(query, interval=parse_interval(first)))
-            if box is not None:
-                return f"It would fit with datetime={first} and {box}."
-        return self._fewer_variables(query)
+        if first is None:
+            return None
+        box = self._smaller(dataclasses.replace(query, interval=parse_interval(first)))
+        return None if box is None else [f"datetime={first}", box]
 
-    def _fewer_variables(self, query: AnyQuery) -> str:
-        if len(self.variables) > 1 and self._price(query, self.variables[:1]).within(self.limits):
-            return f"It would fit with variables={self.variables[0]}."
-        return "Ask for fewer variables, and select other dimensions by name."
-
-    def _price(self, query: AnyQuery, variables: tuple[str, ...] | None = None) -> Price:
-        return price(select(self.dataset, self.grid, variables or self.variables, query))
+    def _price(self, query: AnyQuery) -> Price:
+        return price(select(self.dataset, self.grid, self.variables, query))
 
     def _shorter(self, query: AnyQuery) -> str | None:
         """The longest interval of the first times that is found to fit."""
@@ -205,9 +210,8 @@ class Advisor:
         for _ in range(ATTEMPTS):
             bounds = _shrink(whole, scale)
             if self._fits(dataclasses.replace(query, bounds=bounds, crs=crs)):
-                asked = crs or self.grid.crs
-                named = "native" if asked is None or len(name_crs(asked)) > 40 else name_crs(asked)
-                return f"bbox={','.join(f'{side:.10g}' for side in bounds)}&bbox-crs={named}"
+                named = "" if query.bounds is not None else "&bbox-crs=native"
+                return f"bbox={','.join(f'{side:.10g}' for side in bounds)}{named}"
             scale /= 2
         return None
 
@@ -219,7 +223,7 @@ class Advisor:
 
     def _fewer_points(self, query: PositionQuery) -> int:
         share = self._price(query).share(self.limits)
-        count = int(len(query.points.x) / share * MARGIN)
+        count = max(1, int(len(query.points.x) / share * MARGIN))
         while count >= 1 and not self._fits(
             dataclasses.replace(query, points=_first_points(query.points, count))
         ):

@@ -21,6 +21,11 @@ ROUND_TRIP_METRES = 1.0
 EDGE_POINTS = 1001
 
 # these make PROJ open files that the client names
+# other text makes PROJ search all names for what is like it, which takes a quarter of a second
+_FORMS = re.compile(
+    r"[A-Za-z_]\w*:[\w.:-]+|https?://\S+|\d+|\s*\+?proj=.*|\s*[A-Za-z_]+\s*[\[(].*|\s*\{.*",
+    re.DOTALL | re.ASCII,
+)
 _FILE_KEYS = re.compile(r"grids\s*=|init\s*=|file\s*=|parameterfile|\.gtx|\.gsb|\.tif", re.IGNORECASE)
 
 
@@ -45,7 +50,10 @@ def _parse(text: str, parameter: str) -> CRS:
             parameter, "This definition of a CRS refers to files or is too long.", accepted=ACCEPTED
         )
     bare = text[1:-1] if text.startswith("[") and text.endswith("]") else text
-    crs = CRS.from_user_input("OGC:CRS84" if bare.upper() == "CRS84" else bare)
+    bare = "OGC:CRS84" if bare.upper() == "CRS84" else bare
+    if not _FORMS.fullmatch(bare):
+        raise CRSError(bare)
+    crs = CRS.from_user_input(bare)
     if not (crs.is_geographic or crs.is_projected):
         raise InvalidParameter(
             parameter, f"{text[:80]!r} is neither geographic nor projected.", accepted=ACCEPTED
@@ -67,7 +75,8 @@ def name_crs(crs: CRS) -> str:
 
 
 @functools.lru_cache(maxsize=256)
-def _transformer(source: CRS, target: CRS) -> Transformer:
+def transformer(source: CRS, target: CRS) -> Transformer:
+    """Return the transformer between two CRS, x always before y."""
     return Transformer.from_crs(source, target, always_xy=True)
 
 
@@ -90,7 +99,7 @@ def transform_points(
         check_degrees(xs, ys, parameter)
     if same_crs(source, target):
         return xs, ys
-    forward = _transformer(source, target)
+    forward = transformer(source, target)
     try:
         new_x, new_y = forward.transform(xs, ys)
         back = forward.transform(new_x, new_y, direction="INVERSE")
@@ -169,11 +178,11 @@ def _outline(bounds: Bounds) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 
 def _holds_pole(source: CRS, target: CRS, bounds: Bounds, pole: float) -> bool:
-    x, y = _transformer(target, source).transform(0.0, pole)
+    x, y = transformer(target, source).transform(0.0, pole)
     if source.is_geographic or not np.isfinite([x, y]).all():
         return False
     # a projection that draws a pole as a line holds it at one longitude only by chance
-    other_x, other_y = _transformer(target, source).transform(90.0, pole)
+    other_x, other_y = transformer(target, source).transform(90.0, pole)
     if not (abs(other_x - x) < ROUND_TRIP_METRES and abs(other_y - y) < ROUND_TRIP_METRES):
         return False
     return bool(bounds[0] <= x <= bounds[2] and bounds[1] <= y <= bounds[3])

@@ -95,9 +95,12 @@ def read_position(items: Iterable[tuple[str, str]]) -> Request:
     """
     given = _once(items)
     query = PositionQuery(
-        _read_point(given), _read_variables(given), _read_interval(given), _others(given, POSITION_PARAMETERS),
+        _read_point(given),
+        _read_variables(given),
+        _read_interval(given),
+        _others(given, POSITION_PARAMETERS),
         _names(POSITION_PARAMETERS),
-    )  # fmt: skip
+    )
     return Request(query, given.get("f"), given.get("group", ""), {})
 
 

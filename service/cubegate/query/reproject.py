@@ -1,4 +1,4 @@
-"""Reprojection of a loaded box to another CRS, by GDAL's warper."""
+"""Reprojection of a loaded box to another CRS: exact for the nearest cell, by GDAL's warper otherwise."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from pyproj import CRS
 
 from cubegate.errors import InvalidParameter, NotAcceptable
 from cubegate.query.axis import Axis
+from cubegate.query.crs import transformer
 
 RESAMPLINGS = (
     "nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average", "mode", "max", "min", "med",
@@ -20,6 +21,7 @@ RESAMPLINGS = (
 MAPPING = "spatial_ref"
 # the largest integers that float64 still tells apart
 EXACT = 2**53
+BLOCK_CELLS = 2**20
 
 Transform = tuple[float, float, float, float, float, float]
 
@@ -53,23 +55,16 @@ def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) ->
         raise InvalidParameter(
             "resampling", f"There is no resampling {resampling[:80]!r}.", accepted=", ".join(RESAMPLINGS)
         )
-    steps = _step(x), _step(y)
-    source = (
-        float(x.values[0]) - steps[0] / 2,
-        steps[0],
-        0.0,
-        float(y.values[0]) - steps[1] / 2,
-        0.0,
-        steps[1],
-    )
-    (west, east), (south, north) = x.extent, y.extent
+    (west, east), (south, north) = _extent(x), _extent(y)
+    size = len(x.values), len(y.values)
+    # north up: which of several equal choices GDAL takes depends on the order of the rows
+    source = (west, (east - west) / size[0], 0.0, north, 0.0, (south - north) / size[1])
     try:
         import rasterio.crs  # noqa: PLC0415 - heavy, and optional
         import rasterio.errors  # noqa: PLC0415
         import rasterio.warp  # noqa: PLC0415
     except ImportError as error:
         raise NotAcceptable("Reprojection is not installed on this server: leave out crs=.") from error
-    size = len(x.values), len(y.values)
     try:
         found, width, height = rasterio.warp.calculate_default_transform(
             rasterio.crs.CRS.from_wkt(source_crs.to_wkt()),
@@ -88,16 +83,14 @@ def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) ->
     return Target(source_crs, crs, source, transform, width, height, resampling)
 
 
-def _step(axis: Axis) -> float:
+def _extent(axis: Axis) -> tuple[float, float]:
     if not axis.regular or (len(axis.values) == 1 and axis.cell is None):
         raise InvalidParameter(
             "crs",
             f"The coordinate {axis.name!r} is irregular, so it cannot be reprojected.",
             accepted="no crs",
         )
-    if len(axis.values) == 1:
-        return float(axis.cell or 0.0)
-    return float((axis.values[-1] - axis.values[0]) / (len(axis.values) - 1))
+    return axis.extent
 
 
 def reproject(dataset: xr.Dataset, x: str, y: str, target: Target) -> xr.Dataset:
@@ -110,6 +103,7 @@ def reproject(dataset: xr.Dataset, x: str, y: str, target: Target) -> xr.Dataset
         InvalidParameter: the type of a variable cannot be reprojected this way.
         NotAcceptable: 64-bit integers would lose digits.
     """
+    dataset = _north_up(dataset, x, y)
     index = _nearest(dataset.sizes[y], dataset.sizes[x], target) if target.resampling == "nearest" else None
     variables: dict[str, xr.Variable] = {}
     new_x, new_y = target.names
@@ -136,6 +130,15 @@ def reproject(dataset: xr.Dataset, x: str, y: str, target: Target) -> xr.Dataset
         MAPPING: ((), np.int32(0), target.crs.to_cf()),
     }
     return xr.Dataset(variables, coordinates, dataset.attrs)
+
+
+def _north_up(dataset: xr.Dataset, x: str, y: str) -> xr.Dataset:
+    reverse = slice(None, None, -1)
+    west_last = dataset[x].values[0] > dataset[x].values[-1]
+    south_first = dataset[y].values[0] < dataset[y].values[-1]
+    return dataset.isel(
+        {x: reverse if west_last else slice(None), y: reverse if south_first else slice(None)}
+    )
 
 
 def _is_mapping(coordinate: xr.DataArray) -> bool:
@@ -175,9 +178,25 @@ def _warp(name: str, values: NDArray[Any], target: Target, index: NDArray[np.int
 
 
 def _nearest(rows: int, columns: int, target: Target) -> NDArray[np.int64]:
-    """For each target cell the flat index of its source cell, -1 outside."""
-    cells = np.arange(rows * columns, dtype=np.float64).reshape(rows, columns)
-    return np.asarray(_gdal(cells, -1.0, target), np.int64)
+    """For each target cell the flat index of the source cell at its centre, -1 outside.
+
+    GDAL approximates where a centre falls, and so takes a neighbour's value near the edges.
+    """
+    index = np.full((target.height, target.width), -1, np.int64)
+    west, width, _, north, _, height = target.source_transform
+    x, y = (coordinate[1] for coordinate in _coordinates(target).values())
+    block = max(1, BLOCK_CELLS // target.width)
+    for start in range(0, target.height, block):
+        centres = np.meshgrid(x, y[start : start + block])
+        place_x, place_y = transformer(target.crs, target.source_crs).transform(*centres)
+        known = np.isfinite(place_x) & np.isfinite(place_y)
+        place_x, place_y = np.where(known, place_x, west), np.where(known, place_y, north)
+        if target.source_crs.is_geographic:
+            place_x = west + (place_x - west) % 360
+        column, row = np.floor((place_x - west) / width), np.floor((place_y - north) / height)
+        inside = known & (column >= 0) & (column < columns) & (row >= 0) & (row < rows)
+        index[start : start + block][inside] = (row * columns + column)[inside]
+    return index
 
 
 def _gdal(band: NDArray[Any], nodata: float, target: Target) -> NDArray[Any]:
@@ -196,8 +215,6 @@ def _gdal(band: NDArray[Any], nodata: float, target: Target) -> NDArray[Any]:
         dst_crs=rasterio.crs.CRS.from_wkt(target.crs.to_wkt()),
         dst_nodata=nodata,
         resampling=rasterio.warp.Resampling[target.resampling],
-        # exact places: GDAL may be off by an eighth of a cell otherwise
-        tolerance=0,
     )
     return result
 
