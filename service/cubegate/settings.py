@@ -242,8 +242,10 @@ def validate_section(
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
+        found = error.errors(include_input=False, include_url=False)
     # raised out here, since the text of pydantic's error holds the keys as written
+    # a misspelt key explains best why its right spelling is missing
+    first = min(found, key=lambda problem: problem["type"] != "extra_forbidden")
     location = first["loc"]
     sources = [path for path in origins or {} if location[: len(path)] == path]
     raise ConfigurationError(
