@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import gc
 import itertools
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -101,10 +103,23 @@ def stack(tmp_path):
     return [write_granule(tmp_path / f"granule_{day}.nc", day) for day in range(5)]
 
 
+@contextmanager
+def kerchunk_at_work():
+    # kerchunk holds HDF5's lock while zarr's thread works for it: if that thread collected a forgotten
+    # HDF5 object, both would wait for ever
+    gc.collect()
+    gc.disable()
+    try:
+        # kerchunk and the zarr that it calls warn about each other
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        gc.enable()
+
+
 def scan(path, inline=0):
-    # kerchunk and the zarr that it calls warn about each other
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with kerchunk_at_work():
         return SingleHdf5ToZarr(
             str(path), inline_threshold=inline, error="raise", vlen_encode="embed"
         ).translate()
@@ -118,8 +133,7 @@ def scan_hdf5():
 @pytest.fixture
 def scan_netcdf3():
     def scan_netcdf3(path):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with kerchunk_at_work():
             return NetCDF3ToZarr(str(path), inline_threshold=0).translate()
 
     return scan_netcdf3
@@ -128,10 +142,10 @@ def scan_netcdf3():
 @pytest.fixture
 def combined(stack):
     # kerchunk runs an event loop of its own, which an asynchronous test could not
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    scanned = [scan(path, inline=50) for path in stack]
+    with kerchunk_at_work():
         return MultiZarrToZarr(
-            [scan(path, inline=50) for path in stack],
+            scanned,
             concat_dims=["time"],
             identical_dims=["x", "y", "spatial_ref"],
             remote_protocol="file",
@@ -141,8 +155,7 @@ def combined(stack):
 @pytest.fixture
 def write_parquet(tmp_path):
     def write_parquet(references, record_size=7, engine="pyarrow", name="references.parq"):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with kerchunk_at_work():
             folder = tmp_path / name
             mapper = LazyReferenceMapper.create(str(folder), record_size=record_size, engine=engine)
             for key in sorted(references["refs"]):
