@@ -48,7 +48,7 @@ def axis_name(
     dataset: xr.Dataset, variable: Hashable, signs: AxisSigns, configured: str | None
 ) -> str | None:
     """Return the dimension of `variable` that is configured or bears the signs; None if none is."""
-    dims = [dim for dim in dataset[variable].dims if dim in dataset.variables]
+    dims = [dim for dim in dataset.variables[variable].dims if dim in dataset.variables]
     if configured is not None:
         return configured if configured in dims else None
     attributes = {dim: dataset.variables[dim].attrs for dim in dims}
@@ -70,7 +70,7 @@ def is_degrees(dataset: xr.Dataset, name: str, signs: AxisSigns) -> bool:
 
 def no_grid(dataset: xr.Dataset, variable: Hashable) -> InvalidParameter:
     """The error for a variable without x and y axes."""
-    dims = dataset[variable].dims
+    dims = dataset.variables[variable].dims
     maps = [v for v in dataset.variables.values() if v.ndim == 2 and set(v.dims) <= set(dims)]
     curvilinear = any(v.attrs.get("standard_name") in ("longitude", "latitude") for v in maps)
     kind = "lies on a curvilinear grid (2-D longitudes and latitudes), so it " if curvilinear else ""

@@ -158,7 +158,7 @@ def find_grid(
     Raises:
         InvalidParameter: it lies on none: no x and y dimensions with 1-D coordinates.
     """
-    found = dataset[variable].variable
+    found = dataset.variables[variable]
     x_name = axis_name(dataset, variable, X_SIGNS, x)
     y_name = axis_name(dataset, variable, Y_SIGNS, y)
     if x_name is None or y_name is None:

@@ -39,10 +39,10 @@ def find_crs(
 
     It is, in this order: `configured`; what the variable's `grid_mapping` says; what the only
     grid mapping of the dataset says; WGS 84 where the axes are longitudes and latitudes
-    (`lonlat`). A CRS whose unit is not that of the axes is none.
+    (`lonlat`). A CRS from metadata whose unit is not that of the axes is none.
     """
     if configured is not None:
-        return _checked(dataset, FoundCRS(parse_crs(configured)), x, y, lonlat)
+        return FoundCRS(parse_crs(configured))
     own = _own_mapping(variable, x)
     if own is not None and own in dataset.variables:
         return _checked(dataset, _read_mapping(dataset, own), x, y, lonlat)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -55,17 +58,18 @@ def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) ->
         raise InvalidParameter(
             "resampling", f"There is no resampling {resampling[:80]!r}.", accepted=", ".join(RESAMPLINGS)
         )
-    (west, east), (south, north) = _extent(x), _extent(y)
+    (west, east), (south, north) = x.extent, y.extent
     size = len(x.values), len(y.values)
     # north up: which of several equal choices GDAL takes depends on the order of the rows
-    source = (west, (east - west) / size[0], 0.0, north, 0.0, (south - north) / size[1])
-    try:
-        import rasterio.crs  # noqa: PLC0415 - heavy, and optional
-        import rasterio.errors  # noqa: PLC0415
-        import rasterio.warp  # noqa: PLC0415
-    except ImportError as error:
-        raise NotAcceptable("Reprojection is not installed on this server: leave out crs=.") from error
-    try:
+    step = _step(x), _step(y)
+    left, top = float(x.values.min()) - step[0] / 2, float(y.values.max()) + step[1] / 2
+    source = (left, step[0], 0.0, top, 0.0, -step[1])
+    if find_spec("rasterio") is None:
+        raise NotAcceptable("Reprojection is not installed on this server: leave out crs=.")
+    import rasterio.crs  # noqa: PLC0415 - heavy, and optional
+    import rasterio.warp  # noqa: PLC0415
+
+    with _explained():
         found, width, height = rasterio.warp.calculate_default_transform(
             rasterio.crs.CRS.from_wkt(source_crs.to_wkt()),
             rasterio.crs.CRS.from_wkt(crs.to_wkt()),
@@ -75,22 +79,36 @@ def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) ->
             east,
             north,
         )
-    except rasterio.errors.RasterioError as error:
-        raise InvalidParameter(
-            "crs", "The box has no place in the asked CRS.", accepted="another crs, or none"
-        ) from error
     transform = (found.c, found.a, found.b, found.f, found.d, found.e)
     return Target(source_crs, crs, source, transform, width, height, resampling)
 
 
-def _extent(axis: Axis) -> tuple[float, float]:
+@contextmanager
+def _explained() -> Iterator[None]:
+    """Turn the errors of GDAL, which its own class of errors does not all cover, into ours."""
+    import rasterio._err  # noqa: PLC0415 - heavy, and optional
+    import rasterio.errors  # noqa: PLC0415
+
+    try:
+        yield
+    except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:  # noqa: SLF001 - not exported
+        raise InvalidParameter(
+            "crs",
+            "The box, or a part of it, has no place in the asked CRS.",
+            accepted="another crs, a smaller bbox, or no crs",
+        ) from error
+
+
+def _step(axis: Axis) -> float:
     if not axis.regular or (len(axis.values) == 1 and axis.cell is None):
         raise InvalidParameter(
             "crs",
             f"The coordinate {axis.name!r} is irregular, so it cannot be reprojected.",
             accepted="no crs",
         )
-    return axis.extent
+    # not by the extent, which ends at the poles even where cells don't
+    count = len(axis.values)
+    return float(np.ptp(axis.values) / (count - 1)) if count > 1 else float(axis.cell or 0.0)
 
 
 def reproject(dataset: xr.Dataset, x: str, y: str, target: Target) -> xr.Dataset:
@@ -205,17 +223,18 @@ def _gdal(band: NDArray[Any], nodata: float, target: Target) -> NDArray[Any]:
     from rasterio.transform import Affine  # noqa: PLC0415
 
     result = np.full((target.height, target.width), nodata, band.dtype)
-    rasterio.warp.reproject(
-        np.ascontiguousarray(band),
-        result,
-        src_transform=Affine.from_gdal(*target.source_transform),
-        src_crs=rasterio.crs.CRS.from_wkt(target.source_crs.to_wkt()),
-        src_nodata=nodata,
-        dst_transform=Affine.from_gdal(*target.transform),
-        dst_crs=rasterio.crs.CRS.from_wkt(target.crs.to_wkt()),
-        dst_nodata=nodata,
-        resampling=rasterio.warp.Resampling[target.resampling],
-    )
+    with _explained():
+        rasterio.warp.reproject(
+            np.ascontiguousarray(band),
+            result,
+            src_transform=Affine.from_gdal(*target.source_transform),
+            src_crs=rasterio.crs.CRS.from_wkt(target.source_crs.to_wkt()),
+            src_nodata=nodata,
+            dst_transform=Affine.from_gdal(*target.transform),
+            dst_crs=rasterio.crs.CRS.from_wkt(target.crs.to_wkt()),
+            dst_nodata=nodata,
+            resampling=rasterio.warp.Resampling[target.resampling],
+        )
     return result
 
 

@@ -33,7 +33,7 @@ def read_selectors(
     Raises:
         InvalidParameter: a parameter names no dimension of the variables, or no place on it.
     """
-    dims = {str(dim) for name in variables for dim in dataset[name].dims}
+    dims = {str(dim) for name in variables for dim in dataset.variables[name].dims}
     dims -= {grid.x.name, grid.y.name, grid.time_dim}
     indices = {}
     for name, text in parameters.items():

@@ -41,10 +41,10 @@ def choose_variables(
     """
     data = [str(name) for name in dataset.data_vars]
     # maps without time may stand before the cubes of the same grid
-    by_size = sorted(data, key=lambda name: -dataset[name].ndim)
+    by_size = sorted(data, key=lambda name: -dataset.variables[name].ndim)
     if names is None:
         grid = _first_grid(dataset, by_size, settings)
-        on_grid = [name for name in data if {grid.x.name, grid.y.name} <= set(dataset[name].dims)]
+        on_grid = [name for name in data if {grid.x.name, grid.y.name} <= set(dataset.variables[name].dims)]
         return grid, tuple(name for name in on_grid if name != grid.time)
     unknown = [name for name in names if name not in dataset.variables or name in dataset.dims]
     if unknown or not names:
@@ -53,10 +53,12 @@ def choose_variables(
             f"There is no variable {', '.join(map(repr, unknown))}.",
             accepted=", ".join(data[:50]),
         )
-    asked = sorted(names, key=lambda name: -dataset[name].ndim)
+    asked = sorted(names, key=lambda name: -dataset.variables[name].ndim)
     grid = _first_grid(dataset, [*asked, *by_size], settings)
     for name in asked:
-        if not {grid.x.name, grid.y.name} & set(dataset[name].dims) and _has_grid(dataset, name, settings):
+        if not {grid.x.name, grid.y.name} & set(dataset.variables[name].dims) and _has_grid(
+            dataset, name, settings
+        ):
             raise InvalidParameter(
                 "variables", f"Variable {name!r} lies on another grid than the others: ask for it alone."
             )
@@ -66,7 +68,7 @@ def choose_variables(
 def _first_grid(dataset: xr.Dataset, names: Sequence[str], settings: GridSettings) -> Grid:
     problem = InvalidParameter("variables", "This group has no variables with x and y axes.")
     for name in names:
-        if dataset[name].ndim >= 2:
+        if dataset.variables[name].ndim >= 2:
             try:
                 return settings.find(dataset, name)
             except InvalidParameter as error:
@@ -76,7 +78,7 @@ def _first_grid(dataset: xr.Dataset, names: Sequence[str], settings: GridSetting
 
 def _with_time_of(dataset: xr.Dataset, grid: Grid, names: Sequence[str], settings: GridSettings) -> Grid:
     """Give the grid of maps the time of the cubes that lie on it."""
-    on_grid = [name for name in names if {grid.x.name, grid.y.name} <= set(dataset[name].dims)]
+    on_grid = [name for name in names if {grid.x.name, grid.y.name} <= set(dataset.variables[name].dims)]
     if grid.time is not None or not on_grid:
         return grid
     larger = settings.find(dataset, on_grid[0])

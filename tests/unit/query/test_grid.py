@@ -113,6 +113,7 @@ def test_axes_in_another_unit_than_the_crs_leave_it_unknown(polar, units):
     assert caught.value.parameter == "lon"
     assert "crs:" in str(caught.value)
     assert grid.pixel(-2_450_000, 2_450_000).ix == 0
+    assert find_grid(polar, "displacement", crs="EPSG:3413").crs.to_epsg() == 3413
 
 
 def test_a_cube_without_any_crs_still_has_pixels_and_windows(utm):

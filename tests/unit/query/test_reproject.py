@@ -94,6 +94,22 @@ async def test_longitudes_beyond_180_are_found_from_projected_cells(globe):
     np.testing.assert_array_equal(found.displacement.values[:, inside], expected)
 
 
+@pytest.mark.parametrize("resampling", ["nearest", "average"])
+async def test_cells_centred_on_the_poles_keep_their_places(make_cube, times, resampling):
+    names, units = ("lon", "lat"), ({"units": "degrees_east"}, {"units": "degrees_north"})
+    globe = make_cube(
+        np.arange(-180, 180, 4.0), np.arange(90, -91, -4.0), times, names=names, attributes=units
+    )
+    globe["displacement"] = globe.displacement * 0 + globe.lat
+    found = (await _ask(globe, parse_crs("EPSG:3413"), resampling, bounds=(-180, 50, 180, 90))).dataset
+    _, lat = Transformer.from_crs(3413, 4326, always_xy=True).transform(*np.meshgrid(found.x, found.y))
+    values = found.displacement.values[0]
+    inside = np.isfinite(values)
+    assert inside.sum() > 1000
+    assert np.abs(values - lat)[inside].max() < 3.9
+    assert abs((values - lat)[inside].mean()) < 0.1
+
+
 async def test_integers_and_times_get_no_invented_values(utm):
     random = np.random.default_rng(5)
     utm["quality"] = (("y", "x"), random.integers(1, 255, (60, 80)).astype("u1"))
@@ -138,6 +154,13 @@ async def test_what_cannot_be_reprojected_is_explained(utm, irregular):
     del plain["displacement"].attrs["grid_mapping"]
     with pytest.raises(InvalidParameter, match="no known coordinate reference system"):
         await _ask(plain, GEO)
+
+
+@pytest.mark.parametrize("resampling", ["nearest", "bilinear"])
+async def test_a_crs_that_has_no_place_for_the_box_is_refused(utm, resampling):
+    with pytest.raises(InvalidParameter, match="no place") as caught:
+        await _ask(utm, parse_crs("+proj=geos +h=35785831 +lon_0=60"), resampling)
+    assert caught.value.parameter == "crs"
 
 
 async def test_one_row_is_reprojected_with_the_height_of_the_grid(rough):
