@@ -57,8 +57,6 @@ def make_table(result: Result, contents: Contents) -> Table:
         NotAcceptable: two columns would have one name.
     """
     columns = [column for dim in contents.dims for column in _dimension_columns(result, contents, dim)]
-    taken = {column.name for column in columns}
-    columns += [c for name, c in contents.coordinates.items() if name not in taken and len(c.dims) > 1]
     columns += contents.variables
     names = [column.name for column in columns]
     if contents.time is not None and contents.time.name in names and "time" not in names:
@@ -71,17 +69,15 @@ def make_table(result: Result, contents: Contents) -> Table:
 
 
 def _dimension_columns(result: Result, contents: Contents, dim: str) -> Iterator[Field]:
+    if dim == result.time and contents.time is not None:
+        yield contents.time
+        return
     along = {name: field for name, field in contents.coordinates.items() if field.dims == (dim,)}
-    leading = along.pop(dim, None) or Field(dim, (dim,), np.arange(contents.sizes[dim]), {})
-    time = contents.time
-    if dim == result.time and time is not None and time.name in along:
-        yield along.pop(time.name)
-        yield leading
-    else:
-        yield leading
-    last = (result.x, result.y, *_POSITION) if dim == "point" else ()
-    yield from (field for name, field in along.items() if name not in last)
-    yield from (along[name] for name in dict.fromkeys(last) if name in along)
+    yield along.pop(dim, None) or Field(dim, (dim,), np.arange(contents.sizes[dim]), {})
+    if dim == "point":
+        last = (result.x, result.y, *_POSITION)
+        yield from (field for name, field in along.items() if name not in last)
+        yield from (along[name] for name in dict.fromkeys(last) if name in along)
 
 
 def _positions(column: Field, index: dict[str, NDArray[Any]], rows: int) -> NDArray[np.intp]:
