@@ -94,7 +94,9 @@ def _dimension_names(path: str, names: Any, ndim: int) -> tuple[str, ...] | None
         raise InvalidMetadata(f"array {path!r}: _ARRAY_DIMENSIONS is not a list of names")
     if len(names) != ndim:
         raise InvalidMetadata(f"array {path!r}: _ARRAY_DIMENSIONS names {len(names)} of {ndim} dimensions")
-    return tuple(names)
+    # kerchunk names a dimension in an HDF5 group by the whole path of its scale
+    last_parts = tuple(name.rpartition("/")[2] for name in names)
+    return last_parts if len(set(last_parts)) == ndim else tuple(names)
 
 
 def parse_dtype_v2(value: Any) -> np.dtype[Any]:
