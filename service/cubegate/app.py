@@ -20,6 +20,7 @@ from cubegate import __version__
 from cubegate.api.dependencies import Services
 from cubegate.api.head import HeadAsGet
 from cubegate.api.health import router as health_router
+from cubegate.api.openapi import correct_openapi
 from cubegate.api.problems import ErrorBoundary, register_problems
 from cubegate.api.provider import DatasetProvider
 from cubegate.api.spool import Spool
@@ -118,6 +119,7 @@ def create_app(
     app.state.services = Services(catalog, settings.limits, output_formats(), spool)
     app.include_router(health_router)
     register_problems(app)
+    correct_openapi(app)
     app.add_middleware(HeadAsGet)
     app.add_middleware(ErrorBoundary)
     app.add_middleware(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import asynccontextmanager
 
 from fastapi import Request
 from starlette.concurrency import iterate_in_threadpool
@@ -57,14 +56,17 @@ async def respond(
     async def write() -> Iterator[bytes]:
         return await asyncio.to_thread(output_format.write, await produce())
 
-    if output_format.name in STREAMED:
-        async with _deadline(found.limits.deadline):
-            pieces = await write()
-            first = await asyncio.to_thread(next, pieces, b"")
-        return StreamingResponse(_stream(first, pieces), 200, headers, output_format.media_type)
-    max_age = None if cube.store.immutable else MUTABLE_MAX_AGE
-    async with _deadline(found.limits.deadline):
-        file = await found.spool.find_or_build(etag, write, max_age=max_age)
+    deadline = found.limits.deadline
+    try:
+        if output_format.name in STREAMED:
+            async with asyncio.timeout(deadline):
+                pieces = await write()
+                first = await asyncio.to_thread(next, pieces, b"")
+            return StreamingResponse(_stream(first, pieces), 200, headers, output_format.media_type)
+        max_age = None if cube.store.immutable else MUTABLE_MAX_AGE
+        file = await found.spool.find_or_build(etag, write, deadline=deadline, max_age=max_age)
+    except TimeoutError:
+        raise UpstreamTimeout(f"The answer was not ready within {deadline:g} s.") from None
     return _SpooledResponse(file, headers, output_format.media_type)
 
 
@@ -94,12 +96,3 @@ async def _stream(first: bytes, pieces: Iterator[bytes]) -> AsyncIterator[bytes]
     yield first
     async for piece in iterate_in_threadpool(pieces):
         yield piece
-
-
-@asynccontextmanager
-async def _deadline(seconds: float) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(seconds):
-            yield
-    except TimeoutError:
-        raise UpstreamTimeout(f"The answer was not ready within {seconds:g} s.") from None

@@ -51,12 +51,15 @@ class Spool:
             self._files.move_to_end(key)
             return file
 
-    async def find_or_build(self, key: str, build: Build, *, max_age: float | None = None) -> SpooledFile:
+    async def find_or_build(
+        self, key: str, build: Build, *, deadline: float, max_age: float | None = None
+    ) -> SpooledFile:
         """Return the file of an earlier answer, or of the one that `build` gives in pieces.
 
         Those who ask for one key at the same time share one building; a failed one is not remembered.
 
         Raises:
+            TimeoutError: the building took more than `deadline` seconds.
             BudgetExceeded: the answer is larger than the whole spool.
         """
         file = self.find(key, max_age=max_age)
@@ -64,15 +67,15 @@ class Spool:
             return file
         task = self._building.get(key)
         if task is None:
-            task = asyncio.ensure_future(self._build(key, build))
+            task = asyncio.ensure_future(self._build(key, build, deadline))
             self._building[key] = task
             task.add_done_callback(lambda _: self._building.pop(key))
         # a client that leaves must not stop the building that others wait for
         return await asyncio.shield(task)
 
-    async def _build(self, key: str, build: Build) -> SpooledFile:
-        pieces = await build()
-        file = await asyncio.to_thread(self._write, pieces)
+    async def _build(self, key: str, build: Build, deadline: float) -> SpooledFile:
+        async with asyncio.timeout(deadline):
+            file = await asyncio.to_thread(self._write, await build())
         with self._lock:
             self._files[key] = file
             self._files.move_to_end(key)
