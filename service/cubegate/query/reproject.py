@@ -58,6 +58,10 @@ def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) ->
         raise InvalidParameter(
             "resampling", f"There is no resampling {resampling[:80]!r}.", accepted=", ".join(RESAMPLINGS)
         )
+    try:
+        crs.to_cf()
+    except KeyError as error:
+        raise InvalidParameter("crs", "The asked CRS has no form as a CF grid mapping.") from error
     (west, east), (south, north) = x.extent, y.extent
     size = len(x.values), len(y.values)
     # north up: which of several equal choices GDAL takes depends on the order of the rows

@@ -163,6 +163,11 @@ async def test_a_crs_that_has_no_place_for_the_box_is_refused(utm, resampling):
     assert caught.value.parameter == "crs"
 
 
+async def test_a_crs_that_cf_cannot_describe_is_refused(utm):
+    with pytest.raises(InvalidParameter, match="CF grid mapping"):
+        await _ask(utm, parse_crs("+proj=ob_tran +o_proj=longlat +o_lat_p=30"))
+
+
 async def test_one_row_is_reprojected_with_the_height_of_the_grid(rough):
     found = await _ask(rough, parse_crs("EPSG:32611"), bounds=(400_000, 3_899_990, 402_000, 3_900_010))
     assert found.dataset.displacement.shape == (6, 1, 67)
