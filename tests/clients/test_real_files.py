@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import xarray as xr
 import zarr
-from kerchunk.hdf import SingleHdf5ToZarr
 from kerchunk.netCDF3 import NetCDF3ToZarr
 from obstore.store import LocalStore
 from virtualizarr import open_virtual_dataset
@@ -54,7 +53,7 @@ BY_VIRTUALIZARR = ("OPERA_L2_CSLC-S1_T087",)
 LOSING_SCALARS = ("LT05_L1GS",)
 
 
-def write_references(file, group, target):
+def write_references(file, group, target, scan):
     """Describe `group` of `file` by kerchunk references; returns the group to mount from them."""
     if file.name.startswith(BY_VIRTUALIZARR):
         registry = ObjectStoreRegistry({"file://": LocalStore()})
@@ -66,8 +65,7 @@ def write_references(file, group, target):
     if file.read_bytes()[:3] == b"CDF":
         references = NetCDF3ToZarr(str(file)).translate()
     else:
-        error = "ignore" if file.name.startswith(LOSING_SCALARS) else "raise"
-        references = SingleHdf5ToZarr(str(file), error=error).translate()
+        references = scan(file, error="ignore" if file.name.startswith(LOSING_SCALARS) else "raise")
     target.write_text(json.dumps(references))
     return group
 
@@ -91,10 +89,10 @@ def text(value):
 
 
 @pytest.fixture
-def mounted(tmp_path, serve_collections):
+def mounted(tmp_path, serve_collections, scan_granule):
     def mount(file, group=""):
         references = tmp_path / "references.json"
-        source = {"kind": "kerchunk", "href": references.as_uri(), "group": write_references(file, group, references)}
+        source = {"kind": "kerchunk", "href": references.as_uri(), "group": write_references(file, group, references, scan_granule)}
         base = serve_collections({"id": "cube", "source": source}, allow=[tmp_path.as_uri(), DATA.as_uri()])
         return f"{base}/datasets/cube"
 

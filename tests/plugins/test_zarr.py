@@ -11,7 +11,6 @@ import time
 import fsspec
 import h5py
 import httpx
-import kerchunk.hdf
 import numpy as np
 import pytest
 import uvicorn
@@ -107,16 +106,14 @@ def collection(directory, name, kind, href):
 
 
 @pytest.fixture(scope="module")
-def files(tmp_path_factory):
+def files(tmp_path_factory, scan_granule):
     root = tmp_path_factory.mktemp("cubes")
     write_granule(root / "granule.h5")
     shutil.copy(root / "granule.h5", root / "lost.h5")
     write_native(root)
     for name in ("granule", "lost"):
-        references = kerchunk.hdf.SingleHdf5ToZarr(
-            str(root / f"{name}.h5"), f"file://{root}/{name}.h5", inline_threshold=0
-        )
-        (root / f"{name}.json").write_text(json.dumps(references.translate()))
+        references = scan_granule(root / f"{name}.h5", inline_threshold=0)
+        (root / f"{name}.json").write_text(json.dumps(references))
     collections = root / "collections"
     collections.mkdir()
     collection(collections, "granule", "kerchunk", f"file://{root}/granule.json")

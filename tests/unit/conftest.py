@@ -7,7 +7,6 @@ import netCDF4
 import numpy as np
 import pytest
 from kerchunk.combine import MultiZarrToZarr
-from kerchunk.hdf import SingleHdf5ToZarr
 from pyproj import CRS
 
 DATES, HEIGHT, WIDTH, CHUNK = 3, 20, 24, 8
@@ -40,7 +39,7 @@ def write_granule(path, number, displacement):
 
 
 @pytest.fixture(scope="session")
-def make_stack():
+def make_stack(scan_granule):
     """Write granules and kerchunk references over them; returns their paths and values."""
 
     def make(directory, seed=0):
@@ -49,10 +48,7 @@ def make_stack():
         granules = [directory / f"granule{number}.nc" for number in range(DATES)]
         for number, path in enumerate(granules):
             write_granule(path, number, displacement[number])
-        parts = [
-            SingleHdf5ToZarr(str(path), url=path.as_uri(), inline_threshold=0).translate()
-            for path in granules
-        ]
+        parts = [scan_granule(path, inline_threshold=0) for path in granules]
         combined = MultiZarrToZarr(
             parts, concat_dims=["time"], identical_dims=["x", "y", "spatial_ref"], remote_protocol="file"
         ).translate()

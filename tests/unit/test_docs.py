@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 import xarray as xr
 import yaml
-from kerchunk.hdf import SingleHdf5ToZarr
 from pydantic import TypeAdapter
 from pydantic_core import PydanticUndefined
 
@@ -206,7 +205,7 @@ def test_the_readme_shows_lines_that_the_demo_prints():
 
 
 @pytest.fixture
-def own_cube(tmp_path):
+def own_cube(tmp_path, scan_granule):
     """What the README's section on mounting a cube presupposes: granules, and references over them."""
     granules = tmp_path / "granules"
     granules.mkdir()
@@ -215,7 +214,7 @@ def own_cube(tmp_path):
     xr.Dataset({"height": (("time", "y", "x"), values)}, coordinates).to_netcdf(
         granules / "cube.nc", engine="h5netcdf", encoding={"height": {"zlib": True, "shuffle": True}}
     )
-    references = SingleHdf5ToZarr(str(granules / "cube.nc"), url=f"file://{granules}/cube.nc").translate()
+    references = scan_granule(granules / "cube.nc")
     (granules / "stack.json").write_text(json.dumps(references), "utf-8")
     return granules
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ _REFERENCES_PER_PARTITION = 100
 
 def combine_granules(granules: Sequence[Path]) -> dict[str, Any]:
     """Scan the granules and concatenate them on `time`; the references name absolute `file://` URLs."""
-    single = [
-        SingleHdf5ToZarr(str(path), url=str(path.resolve()), inline_threshold=500, error="raise").translate()
-        for path in granules
-    ]
+    with _collecting_no_garbage():
+        single = [
+            SingleHdf5ToZarr(str(path), url=str(path.resolve()), inline_threshold=500, error="raise").translate()
+            for path in granules
+        ]
     combined = MultiZarrToZarr(
         single,
         remote_protocol="file",
@@ -31,6 +34,18 @@ def combine_granules(granules: Sequence[Path]) -> dict[str, Any]:
     # kerchunk takes the scheme off local URLs, and leaves the order of keys to chance
     references = {key: _with_scheme(reference) for key, reference in sorted(combined["refs"].items())}
     return {"version": combined["version"], "refs": references}
+
+
+@contextmanager
+def _collecting_no_garbage() -> Iterator[None]:
+    # kerchunk holds HDF5's lock while zarr's thread works for it: if that thread collected a
+    # forgotten HDF5 object, both would wait for ever
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _with_scheme(reference: Any) -> Any:
