@@ -92,15 +92,14 @@ def create_app(
     catalog, upstreams, bridge, cache = open_catalog(
         settings, os.environ if environment is None else environment
     )
-    spool = Spool(2 * settings.limits.bytes)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
         await upstreams.aclose()
         await cache.aclose()
         bridge.close()
-        spool.close()
+        app.state.services.spool.close()
 
     plugins: dict[str, Plugin] = {"datasets": DatasetProvider(catalog, bridge)}
     for entry in entry_points(group="xpublish.plugin"):
@@ -116,6 +115,7 @@ def create_app(
         },
     )
     app: FastAPI = rest.app
+    spool = Spool(2 * settings.limits.bytes)
     app.state.services = Services(catalog, settings.limits, output_formats(), spool)
     app.include_router(health_router)
     register_problems(app)

@@ -50,7 +50,11 @@ def make_stack(scan_granule):
             write_granule(path, number, displacement[number])
         parts = [scan_granule(path, inline_threshold=0) for path in granules]
         combined = MultiZarrToZarr(
-            parts, concat_dims=["time"], identical_dims=["x", "y", "spatial_ref"], remote_protocol="file"
+            parts,
+            concat_dims=["time"],
+            identical_dims=["x", "y", "spatial_ref"],
+            remote_protocol="file",
+            inline_threshold=0,
         ).translate()
         references = directory / "stack.json"
         references.write_text(json.dumps(combined), "utf-8")

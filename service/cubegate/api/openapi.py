@@ -12,7 +12,7 @@ VALIDATION_SCHEMAS = ("HTTPValidationError", "ValidationError")
 
 
 def correct_openapi(app: FastAPI) -> None:
-    """Describe refused parameters as what `register_problems` makes of them: 400, not 422."""
+    """Describe errors as what `register_problems` makes of them: problems, and 400 in place of 422."""
     generate = app.openapi
 
     def corrected() -> dict[str, Any]:
@@ -32,3 +32,6 @@ def correct_openapi(app: FastAPI) -> None:
 def _correct(responses: dict[str, Any]) -> None:
     if responses.pop("422", None) is not None:
         responses.setdefault("400", PROBLEM_RESPONSES[400])
+    for status, response in responses.items():
+        if status[0] in "45":
+            response.setdefault("content", PROBLEM_RESPONSES[400]["content"])

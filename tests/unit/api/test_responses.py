@@ -6,7 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 import xarray as xr
+from starlette.requests import Request
 
+from cubegate.api import respond
 from cubegate.errors import UpstreamUnavailable
 
 ANSWER = "/datasets/stack/answer"
@@ -164,3 +166,33 @@ def test_a_native_store_is_not_taken_for_unchanging(serve, root, write_configura
             assert response.headers["etag"]
     finally:
         (root / "collections" / "native.yaml").unlink()
+
+
+async def test_an_answer_that_lost_its_place_is_still_sent_whole(server, root):
+    path = {"type": "http", "method": "GET", "path": "/sent", "query_string": b"", "headers": []}
+    scope = {**path, "server": ("a", 80), "scheme": "http", "app": server.app}
+    body = b"0123456789" * 100_000
+
+    class Format:
+        name, media_type, extension, shapes = "sent", "text/plain", "txt", frozenset({"cube"})
+
+        def write(self, result):
+            yield body
+
+    async def produce():
+        return None
+
+    services = server.app.state.services
+    cube = await services.catalog.get("stack")
+    response = await respond(Request(scope), cube, Format(), produce, filename="sent")
+    services.spool._files.clear()
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    async def receive():
+        await asyncio.Event().wait()
+
+    await response(scope, receive, send)
+    assert b"".join(message.get("body", b"") for message in sent) == body
