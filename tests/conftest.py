@@ -3,7 +3,12 @@
 import gc
 
 import pytest
+from hypothesis import settings
 from kerchunk.hdf import SingleHdf5ToZarr
+
+# no test asserts a time
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -6,9 +6,7 @@ import asyncio
 import logging
 from typing import Any
 
-import numpy as np
 import xarray as xr
-from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
@@ -38,30 +36,8 @@ class LazyArray(BackendArray):
     async def async_getitem(self, key: indexing.ExplicitIndexer) -> Any:
         """Read what `key` selects; called by `load_async`."""
         if isinstance(key, indexing.VectorizedIndexer):
-            shape = self.shape
-            points = [
-                np.arange(size)[part] if isinstance(part, slice) else part
-                for size, part in zip(shape, key.tuple, strict=True)
-            ]
-            if any(isinstance(part, slice) for part in key.tuple):
-                return await self._array.read_points(_spread(key.tuple, points))
-            return await self._array.read_points(points)
+            return await self._array.read_points(key.tuple)
         return await self._array.read(key.tuple)
-
-
-def _spread(key: tuple[Any, ...], points: list[NDArray[np.integer[Any]]]) -> list[NDArray[np.integer[Any]]]:
-    """Give slices axes of their own behind the points' axes, in xarray's order of result axes."""
-    ndim = next(part.ndim for part in key if not isinstance(part, slice))
-    slices = [number for number, part in enumerate(key) if isinstance(part, slice)]
-    spread = []
-    for number, array in enumerate(points):
-        if number in slices:
-            axes = [1] * (ndim + len(slices))
-            axes[ndim + slices.index(number)] = array.size
-            spread.append(array.reshape(axes))
-        else:
-            spread.append(array.reshape(*array.shape, *[1] * len(slices)))
-    return spread
 
 
 async def open_dataset(store: EncodedStore, bridge: LoopThread, *, group: str = "") -> xr.Dataset:

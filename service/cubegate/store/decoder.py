@@ -53,13 +53,13 @@ class _Shuffle:
     """Undoes the HDF5 byte shuffle with NumPy, which lets other threads run."""
 
     def __init__(self, itemsize: int) -> None:
-        self._itemsize = itemsize
+        self.itemsize = itemsize
 
     def decode(self, data: Any) -> NDArray[np.uint8]:
         flat: NDArray[np.uint8] = np.frombuffer(data, np.uint8)
-        count = flat.size // self._itemsize
-        whole = count * self._itemsize
-        items = np.ascontiguousarray(flat[:whole].reshape(self._itemsize, count).T).reshape(-1)
+        count = flat.size // self.itemsize
+        whole = count * self.itemsize
+        items = np.ascontiguousarray(flat[:whole].reshape(self.itemsize, count).T).reshape(-1)
         return items if whole == flat.size else np.concatenate([items, flat[whole:]])
 
 
@@ -95,7 +95,7 @@ class Decoder:
         self._pipeline: _ZarrPipeline | None = None
         if isinstance(array.codecs, CodecsV2):
             self._steps, self._order = _steps_v2(array, array.codecs), array.codecs.order
-            self._shuffled = bool(self._steps) and isinstance(self._steps[-1], _Shuffle)
+            self._shuffled = array.codecs.order == "C" and _ends_shuffled(self._steps, array.dtype.itemsize)
         else:
             self._order = "C"
             steps = _steps_v3(array.codecs)
@@ -122,8 +122,7 @@ class Decoder:
         `selection` holds one slice or integer array (as `numpy.ix_` makes them) a dimension.
         """
         array = self._array
-        itemsize = array.dtype.itemsize
-        if not self._shuffled or self._order == "F" or self._steps[-1]._itemsize != itemsize:
+        if not self._shuffled:
             return self.decode(data)[selection]
         try:
             planes = np.frombuffer(_run(self._steps[:-1], data), np.uint8)
@@ -131,7 +130,7 @@ class Decoder:
             raise self._corrupt(type(error).__name__) from None
         if planes.size != array.chunk_nbytes:
             raise self._corrupt(f"{planes.size} bytes where {array.chunk_nbytes} were due")
-        picked = planes.reshape(itemsize, *array.chunk_shape)[(slice(None), *selection)]
+        picked = planes.reshape(array.dtype.itemsize, *array.chunk_shape)[(slice(None), *selection)]
         items = np.ascontiguousarray(np.moveaxis(picked, 0, -1))
         return items.view(array.dtype).reshape(picked.shape[1:])
 
@@ -142,7 +141,11 @@ class Decoder:
             if values.size != math.prod(array.chunk_shape):
                 raise self._corrupt(f"{values.size} values")
             return values.reshape(array.chunk_shape, order=self._order)
-        raw = np.ascontiguousarray(decoded) if isinstance(decoded, np.ndarray) else np.frombuffer(decoded, np.uint8)
+        raw = (
+            np.ascontiguousarray(decoded)
+            if isinstance(decoded, np.ndarray)
+            else np.frombuffer(decoded, np.uint8)
+        )
         if raw.nbytes != array.chunk_nbytes:
             raise self._corrupt(f"{raw.nbytes} bytes where {array.chunk_nbytes} were due")
         return raw.reshape(-1).view(array.dtype).reshape(array.chunk_shape, order=self._order)
@@ -154,6 +157,11 @@ class Decoder:
 def decode(array: ArrayMetadata, data: bytes) -> NDArray[Any]:
     """Decode one chunk of `array`; see `Decoder.decode`."""
     return Decoder(array).decode(data)
+
+
+def _ends_shuffled(steps: list[_Codec], itemsize: int) -> bool:
+    last = steps[-1] if steps else None
+    return isinstance(last, _Shuffle) and last.itemsize == itemsize
 
 
 def _run(steps: list[_Codec], data: Any) -> Any:
@@ -192,7 +200,10 @@ def _numcodec(configuration: Mapping[str, Any], nbytes: int | None) -> _Codec:
     if identifier == "blosc":
         return _Blosc()
     if identifier == "fill_hdf_strings":
-        return FillStringsCodec.from_config({k: v for k, v in configuration.items() if k != "id"})
+        of_strings: _Codec = FillStringsCodec.from_config(
+            {k: v for k, v in configuration.items() if k != "id"}
+        )
+        return of_strings
     codec: _Codec = numcodecs.get_codec(dict(configuration))
     return codec
 
@@ -233,7 +244,7 @@ class _ZarrPipeline:
 
     def decode(self, data: bytes) -> NDArray[Any]:
         encoded = self._spec.prototype.buffer.from_bytes(data)
-        decoded = list(asyncio.run(self._pipeline.decode([(encoded, self._spec)])))[0]
+        (decoded,) = asyncio.run(self._pipeline.decode([(encoded, self._spec)]))
         if decoded is None:
             return np.full(self._array.chunk_shape, self._array.fill_value, self._array.dtype)
         values = decoded.as_numpy_array()

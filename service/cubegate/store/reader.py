@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,8 @@ from cubegate.store.encoded import EncodedStore
 from cubegate.store.selection import ChunkPart, Indexer, OuterSelection, PointSelection
 
 MAX_CHUNKS_IN_FLIGHT = 128
+
+PointIndexer = slice | NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,6 @@ class EncodedArray:
             CorruptIndex: the part of the index that would tell is damaged.
         """
         selection = OuterSelection(self.shape, self.metadata.chunk_shape, indexers)
-        return self._cost(selection)
-
-    def cost_of_points(self, indexers: Sequence[NDArray[np.integer[Any]]]) -> ChunkCost:
-        """Return the price of reading points, one integer array a dimension."""
-        return self._cost(PointSelection(self.shape, self.metadata.chunk_shape, indexers))
-
-    def _cost(self, selection: OuterSelection | PointSelection) -> ChunkCost:
         count = selection.chunk_count
         decoded = count * self.metadata.chunk_nbytes
         # beyond this the exact bytes do not matter: no limit is that generous
@@ -78,10 +72,13 @@ class EncodedArray:
         await self._read_parts(selection, values)
         return values[selection.squeeze] if indexers else values
 
-    async def read_points(self, indexers: Sequence[NDArray[np.integer[Any]]]) -> NDArray[Any]:
-        """Return the values at points, one integer array a dimension, in their common shape."""
+    async def read_points(self, indexers: Sequence[PointIndexer]) -> NDArray[Any]:
+        """Return the values at points: one slice, or integer array of the points' shape, a dimension.
+
+        The result has the points' dimensions first, then one for each slice.
+        """
         selection = PointSelection(self.shape, self.metadata.chunk_shape, indexers)
-        values = np.empty(math.prod(selection.shape), self.dtype)
+        values = np.empty(selection.flat_shape, self.dtype)
         await self._read_parts(selection, values)
         return values.reshape(selection.shape)
 

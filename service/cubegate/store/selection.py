@@ -38,9 +38,7 @@ class OuterSelection:
             _split_axis(size, chunk, indexer)
             for size, chunk, indexer in zip(shape, chunk_shape, indexers, strict=True)
         ]
-        self.shape = tuple(
-            _length(size, indexer) for size, indexer in zip(shape, indexers, strict=True)
-        )
+        self.shape = tuple(_length(size, indexer) for size, indexer in zip(shape, indexers, strict=True))
         self.squeeze = tuple(
             0 if isinstance(indexer, int | np.integer) else slice(None) for indexer in indexers
         )
@@ -67,37 +65,69 @@ class OuterSelection:
 
 
 class PointSelection:
-    """A selection of points: one integer array a dimension, all of one shape."""
+    """A selection of points: integer arrays of one shape for some dimensions, slices for the others.
+
+    The result has the dimensions of the points first, then one for each slice.
+    """
 
     def __init__(self, shape: Sequence[int], chunk_shape: Sequence[int], indexers: Sequence[Any]) -> None:
-        arrays = np.broadcast_arrays(*(np.asarray(indexer) for indexer in indexers))
-        self.shape = arrays[0].shape
+        axes = list(zip(shape, chunk_shape, indexers, strict=True))
+        self._is_slice = [isinstance(indexer, slice) for indexer in indexers]
+        self._slices = [_split_axis(*axis) for axis in axes if isinstance(axis[2], slice)]
+        points = [(size, chunk, indexer) for size, chunk, indexer in axes if not isinstance(indexer, slice)]
+        arrays = np.broadcast_arrays(*(np.asarray(indexer) for _, _, indexer in points))
+        lengths = tuple(_length(size, indexer) for size, _, indexer in axes if isinstance(indexer, slice))
+        self.shape = (*arrays[0].shape, *lengths)
+        self.flat_shape = (arrays[0].size, *lengths)
         flat = [
             np.where(array < 0, array + size, array).reshape(-1)
-            for array, size in zip(arrays, shape, strict=True)
+            for array, (size, _, _) in zip(arrays, points, strict=True)
         ]
-        self._inside = [points % chunk for points, chunk in zip(flat, chunk_shape, strict=True)]
-        numbers = np.stack([points // chunk for points, chunk in zip(flat, chunk_shape, strict=True)], axis=-1)
-        self._chunks, self._member = np.unique(numbers, axis=0, return_inverse=True)
+        self._inside = [array % chunk for array, (_, chunk, _) in zip(flat, points, strict=True)]
+        numbers = [array // chunk for array, (_, chunk, _) in zip(flat, points, strict=True)]
+        self._columns, member = np.unique(np.stack(numbers, axis=-1), axis=0, return_inverse=True)
+        self._member = member.reshape(-1)
 
     @property
     def chunk_count(self) -> int:
         """How many chunks the selection touches."""
-        return len(self._chunks)
+        return len(self._columns) * math.prod(len(axis) for axis in self._slices)
 
     def chunks(self) -> NDArray[np.int64]:
         """The coordinates of the chunks touched, of shape (n, ndim)."""
-        return self._chunks.astype(np.int64)
+        found = [
+            self._ordered(column, [number for number, _, _ in combination])
+            for column in self._columns.tolist()
+            for combination in itertools.product(*self._slices)
+        ]
+        return np.array(found, np.int64).reshape(len(found), len(self._is_slice))
 
     def parts(self) -> Iterator[ChunkPart]:
-        """Yield one part for each chunk touched; `outside` indexes the flattened result."""
-        order = np.argsort(self._member.reshape(-1), kind="stable")
-        starts = np.searchsorted(self._member.reshape(-1)[order], np.arange(len(self._chunks) + 1))
-        for number, chunk in enumerate(self._chunks):
+        """Yield one part for each chunk touched; `outside` indexes a result of `flat_shape`."""
+        order = np.argsort(self._member, kind="stable")
+        starts = np.searchsorted(self._member[order], np.arange(len(self._columns) + 1))
+        for number, column in enumerate(self._columns.tolist()):
             points = order[starts[number] : starts[number + 1]]
-            yield ChunkPart(
-                tuple(int(part) for part in chunk), tuple(axis[points] for axis in self._inside), (points,)
-            )
+            columns = [_along(axis[points], 0, len(self._slices) + 1) for axis in self._inside]
+            for combination in itertools.product(*self._slices):
+                ranges = [
+                    (_along(_positions(inside), axis, len(self._slices) + 1), outside)
+                    for axis, (_, inside, outside) in enumerate(combination, start=1)
+                ]
+                yield ChunkPart(
+                    self._ordered(column, [chunk for chunk, _, _ in combination]),
+                    self._ordered(columns, [inside for inside, _ in ranges]),
+                    np.ix_(points, *[_positions(outside) for _, outside in ranges]),
+                )
+
+    def _ordered(self, points: Sequence[Any], slices: Sequence[Any]) -> tuple[Any, ...]:
+        """Put what belongs to points and to slices back into the order of the dimensions."""
+        of_points, of_slices = iter(points), iter(slices)
+        return tuple(next(of_slices) if is_slice else next(of_points) for is_slice in self._is_slice)
+
+
+def _along(positions: NDArray[Any], axis: int, ndim: int) -> NDArray[Any]:
+    return positions.reshape([-1 if number == axis else 1 for number in range(ndim)])
 
 
 def _length(size: int, indexer: Indexer) -> int:
@@ -130,7 +160,11 @@ def _split_slice(bounds: tuple[int, int, int], chunk: int) -> list[tuple[int, An
         reverse = _split_slice((positions[-1], positions[0] + 1, -positions.step), chunk)
         last = len(positions) - 1
         return [
-            (number, inside, slice(last - outside.start, last - outside.stop if last >= outside.stop else None, -1))
+            (
+                number,
+                inside,
+                slice(last - outside.start, last - outside.stop if last >= outside.stop else None, -1),
+            )
             for number, inside, outside in reverse
         ]
     split = []

@@ -59,7 +59,9 @@ class DictSource:
 
 
 def mount(directory):
-    files = {str(file.relative_to(directory)): file.read_bytes() for file in directory.rglob("*") if file.is_file()}
+    files = {
+        str(file.relative_to(directory)): file.read_bytes() for file in directory.rglob("*") if file.is_file()
+    }
     arrays = {}
     for key, content in files.items():
         path = key.rpartition("/")[0]
@@ -82,11 +84,23 @@ V2 = {
     "zlib": (FLOATS, {"compressor": numcodecs.Zlib(4)}),
     "shuffle+zlib": (FLOATS, {"filters": [numcodecs.Shuffle(4)], "compressor": numcodecs.Zlib(4)}),
     "shuffle(8)+zlib": (FLOATS, {"filters": [numcodecs.Shuffle(8)], "compressor": numcodecs.Zlib(4)}),
-    "shuffle+zlib F": (FLOATS, {"filters": [numcodecs.Shuffle(4)], "compressor": numcodecs.Zlib(4), "order": "F"}),
-    "shuffle+zlib big-endian": (FLOATS.astype(">f4"), {"filters": [numcodecs.Shuffle(4)], "compressor": numcodecs.Zlib(4)}),
+    "shuffle+zlib F": (
+        FLOATS,
+        {"filters": [numcodecs.Shuffle(4)], "compressor": numcodecs.Zlib(4), "order": "F"},
+    ),
+    "shuffle+zlib big-endian": (
+        FLOATS.astype(">f4"),
+        {"filters": [numcodecs.Shuffle(4)], "compressor": numcodecs.Zlib(4)},
+    ),
     "shuffle only": (INTS, {"filters": [numcodecs.Shuffle(2)]}),
-    "fletcher32+shuffle+zlib": (INTS, {"filters": [numcodecs.Shuffle(2), numcodecs.Zlib(1)], "compressor": numcodecs.Fletcher32()}),
-    "fletcher32 first": (INTS, {"filters": [numcodecs.Fletcher32(), numcodecs.Shuffle(2)], "compressor": numcodecs.Zlib(1)}),
+    "fletcher32+shuffle+zlib": (
+        INTS,
+        {"filters": [numcodecs.Shuffle(2), numcodecs.Zlib(1)], "compressor": numcodecs.Fletcher32()},
+    ),
+    "fletcher32 first": (
+        INTS,
+        {"filters": [numcodecs.Fletcher32(), numcodecs.Shuffle(2)], "compressor": numcodecs.Zlib(1)},
+    ),
     "blosc": (FLOATS, {"compressor": numcodecs.Blosc()}),
     "zstd": (FLOATS, {"compressor": numcodecs.Zstd()}),
     "lz4": (FLOATS, {"compressor": numcodecs.LZ4()}),
@@ -133,10 +147,19 @@ def create(directory, zarr_format, values, options, fill_value=None):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if zarr_format == 2:
-            options = {"compressors": options.get("compressor"), "filters": options.get("filters"), "order": options.get("order", "C")}
+            options = {
+                "compressors": options.get("compressor"),
+                "filters": options.get("filters"),
+                "order": options.get("order", "C"),
+            }
         array = group.create_array(
-            "v", shape=values.shape, chunks=chunks, dtype=values.dtype, fill_value=fill_value,
-            dimension_names=None if zarr_format == 2 else ("t", "y", "x"), **options,
+            "v",
+            shape=values.shape,
+            chunks=chunks,
+            dtype=values.dtype,
+            fill_value=fill_value,
+            dimension_names=None if zarr_format == 2 else ("t", "y", "x"),
+            **options,
         )
         array[:] = values
         if zarr_format == 2:
@@ -150,7 +173,13 @@ def create(directory, zarr_format, values, options, fill_value=None):
 )
 async def test_every_codec_reads_as_zarr_reads_it(tmp_path, zarr_format, case, selection):
     values, options = (V2 if zarr_format == 2 else V3)[case]
-    expected = create(tmp_path / "a.zarr", zarr_format, values, options, fill_value=0 if values.dtype.kind in "fiu" else None)
+    expected = create(
+        tmp_path / "a.zarr",
+        zarr_format,
+        values,
+        options,
+        fill_value=0 if values.dtype.kind in "fiu" else None,
+    )
     store, _ = mount(tmp_path / "a.zarr")
     indexers = SELECTIONS[selection]
     result = await EncodedArray(store, store.array("v")).read(indexers)
@@ -180,8 +209,12 @@ async def test_a_failed_chunk_fails_the_read(tmp_path):
         await EncodedArray(store, store.array("v")).read(SELECTIONS["all"])
 
 
-@pytest.mark.parametrize("options", [{}, *(V2[name][1] for name in ("shuffle+zlib", "blosc", "zstd", "lz4", "gzip", "bz2"))])
-@pytest.mark.parametrize("damage", [lambda data: data[:-3], lambda data: b"", lambda data: b"<html>" + data[6:]])
+@pytest.mark.parametrize(
+    "options", [{}, *(V2[name][1] for name in ("shuffle+zlib", "blosc", "zstd", "lz4", "gzip", "bz2"))]
+)
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[:-3], lambda data: data[:0], lambda data: b"<html>" + data[6:]]
+)
 async def test_damaged_bytes_are_never_values(tmp_path, options, damage):
     create(tmp_path / "a.zarr", 2, FLOATS, options, fill_value=0)
     store, source = mount(tmp_path / "a.zarr")
@@ -209,9 +242,15 @@ async def test_xarray_reads_lazily_and_asynchronously(tmp_path):
     times = np.array([3.0, 1.0, 1.0])
     dataset = xr.Dataset(
         {"v": (("time", "y", "x"), INTS[:3], {"_FillValue": np.int16(7), "units": "m"})},
-        coords={"time": ("time", times, {"units": "days since 2020-01-01"}), "y": np.arange(11.0), "x": np.arange(13.0)},
+        coords={
+            "time": ("time", times, {"units": "days since 2020-01-01"}),
+            "y": np.arange(11.0),
+            "x": np.arange(13.0),
+        },
     )
-    dataset.to_zarr(tmp_path / "a.zarr", zarr_format=2, consolidated=False, encoding={"v": {"chunks": (2, 4, 5)}})
+    dataset.to_zarr(
+        tmp_path / "a.zarr", zarr_format=2, consolidated=False, encoding={"v": {"chunks": (2, 4, 5)}}
+    )
     expected = xr.open_zarr(tmp_path / "a.zarr", consolidated=False)
     store, source = mount(tmp_path / "a.zarr")
     bridge = LoopThread()

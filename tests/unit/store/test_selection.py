@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -75,7 +76,7 @@ def test_points_equal_numpy(data):
 def test_points_broadcast_against_each_other():
     values = np.arange(24).reshape(4, 6)
     selection = PointSelection((4, 6), (3, 4), [np.array([[0], [3]]), np.array([[1, 5]])])
-    result = np.empty(4, int)
+    result = np.empty(selection.flat_shape, int)
     read_by_chunk(values, (3, 4), selection, result)
     np.testing.assert_array_equal(result.reshape(selection.shape), values[[[0], [3]], [[1, 5]]])
 
@@ -92,3 +93,28 @@ def test_an_empty_selection_touches_no_chunk(indexer):
     selection = OuterSelection((10, 10), (4, 4), (indexer, slice(None)))
     assert selection.chunk_count == 0
     assert list(selection.parts()) == []
+
+
+@given(st.data())
+def test_points_beside_slices_equal_numpy(data):
+    shape = [data.draw(st.integers(1, 7)) for _ in range(4)]
+    chunks = [data.draw(st.integers(1, 4)) for _ in range(4)]
+    sliced = data.draw(st.sets(st.integers(0, 3), min_size=1, max_size=3))
+    count = data.draw(st.integers(0, 5))
+    indexers = [
+        data.draw(st.slices(size))
+        if axis in sliced
+        else np.array(data.draw(st.lists(st.integers(-size, size - 1), min_size=count, max_size=count)), int)
+        for axis, size in enumerate(shape)
+    ]
+    values = np.arange(np.prod(shape)).reshape(shape)
+    selection = PointSelection(shape, chunks, indexers)
+    result = np.full(selection.flat_shape, -2)
+    read_by_chunk(values, chunks, selection, result)
+    expected = xr.DataArray(values, dims=list("abcd")).isel(
+        {
+            name: indexer if isinstance(indexer, slice) else xr.DataArray(indexer, dims="point")
+            for name, indexer in zip("abcd", indexers, strict=True)
+        }
+    )
+    np.testing.assert_array_equal(result, expected.transpose("point", ...))
