@@ -18,7 +18,9 @@ def served(config):
     """Serve the configuration file `config` from a thread on a free port; gives the base URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(create_app(load_settings(config, {}), {}), log_level="warning"))
+        server = uvicorn.Server(
+            uvicorn.Config(create_app(load_settings(config, {}), {}), log_level="warning")
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started and thread.is_alive():
@@ -41,7 +43,9 @@ def serve_collections(tmp_path):
             for collection in collections:
                 file = directory / "collections" / f"{collection['id']}.yaml"
                 file.write_text(yaml.safe_dump(collection))
-            (directory / "cubegate.yaml").write_text(yaml.safe_dump({"upstreams": {prefix: {} for prefix in allow}}))
+            (directory / "cubegate.yaml").write_text(
+                yaml.safe_dump({"upstreams": {prefix: {} for prefix in allow}})
+            )
             return stack.enter_context(served(directory / "cubegate.yaml"))
 
         yield serve
@@ -61,7 +65,6 @@ def compared(record_property):
 
 
 def pytest_terminal_summary(terminalreporter):
-    reports = [report for report in terminalreporter.stats.get("passed", []) if report.when == "teardown"]
     counts = [
         value
         for reports in terminalreporter.stats.values()

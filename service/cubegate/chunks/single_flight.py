@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cubegate.chunks.source import ChunkReference, ChunkSource
 
 
-class _Abandoned(Exception):  # noqa: N818 - a signal to read again, never seen outside
+class _Abandoned(Exception):
     """The loop that was reading ended before the read did."""
 
 

@@ -29,7 +29,7 @@ class AWSCredentials:
             import botocore.session  # type: ignore[import-untyped] # noqa: PLC0415 - the same
         except ImportError:
             raise ConfigurationError(
-                "needs botocore, which is not installed", key=f"{key}.kind", mend="Install cubegate[virtual]."
+                "needs botocore, which is not installed", key=f"{key}.kind", mend="Install cubegate[aws]."
             ) from None
         self._name = name
         self._failures = (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError)

@@ -21,7 +21,7 @@ def combine_granules(granules: Sequence[Path]) -> dict[str, Any]:
     """Scan the granules and concatenate them on `time`; the references name absolute `file://` URLs."""
     with _collecting_no_garbage():
         single = [
-            SingleHdf5ToZarr(str(path), url=str(path.resolve()), inline_threshold=500, error="raise").translate()
+            SingleHdf5ToZarr(str(path), str(path.resolve()), inline_threshold=500, error="raise").translate()
             for path in granules
         ]
     combined = MultiZarrToZarr(

@@ -73,7 +73,7 @@ def _dimension_columns(result: Result, contents: Contents, dim: str) -> Iterator
         yield contents.time
         return
     along = {name: field for name, field in contents.coordinates.items() if field.dims == (dim,)}
-    yield along.pop(dim, None) or Field(dim, (dim,), np.arange(contents.sizes[dim]), {})
+    yield along.pop(dim) if dim in along else Field(dim, (dim,), np.arange(contents.sizes[dim]), {})
     if dim == "point":
         last = (result.x, result.y, *_POSITION)
         yield from (field for name, field in along.items() if name not in last)
