@@ -85,12 +85,8 @@ class CubeOpener:
         for url in index.urls:
             self._upstreams.check(url)
         source = Cached(SingleFlight(self._upstreams), self._cache, index.version)
-        notes = tuple(
-            f"array {path!r}: no granule could say whether fill_value means missing; assumed that it does"
-            for path in index.assumed_fill
-        )
         store = EncodedStore(index.hierarchy, index, source, version=index.version)
-        return self._cube(collection, file, store, notes)
+        return self._cube(collection, file, store, index.notes)
 
     async def _open_zarr(self, collection: Collection, file: Path) -> EncodedStore:
         source = collection.source

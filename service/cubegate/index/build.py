@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from typing import Literal
 from urllib.parse import urlsplit
@@ -9,8 +10,9 @@ from urllib.parse import urlsplit
 from cubegate.chunks.source import ChunkReference, ObjectSource
 from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json
 from cubegate.index.builders.kerchunk_parquet import build_from_kerchunk_parquet
-from cubegate.index.granule_fill import settle_fill
 from cubegate.index.index import Index
+from cubegate.index.progress import Progress, silent
+from cubegate.index.settling import settle_references
 from cubegate.index.small_arrays import inline_small_arrays
 
 PARQUET_SUFFIXES = (".parq", ".parquet")
@@ -24,10 +26,12 @@ async def build_index(
     group: str = "",
     allow_missing_partitions: Collection[str] = (),
     fill: Literal["auto", "declared", "storage"] = "auto",
+    progress: Progress = silent,
 ) -> Index:
     """Build the index of a kerchunk JSON file or Parquet store at `url`.
 
-    Small coordinates are copied into the index, and fill values are settled as `fill` says.
+    Small coordinates are copied into the index, and fill values are settled as `fill` says; with
+    "auto" arrays that the references lost are left out. `progress` is told of each step.
 
     Raises:
         InvalidReference: the references are malformed or not allowed.
@@ -36,10 +40,24 @@ async def build_index(
     url = url.rstrip("/")
     if urlsplit(url).path.endswith(PARQUET_SUFFIXES):
         index = await build_from_kerchunk_parquet(
-            source, url, check_url=check_url, allow_missing_partitions=allow_missing_partitions, group=group
+            source,
+            url,
+            check_url=check_url,
+            allow_missing_partitions=allow_missing_partitions,
+            group=group,
+            progress=progress,
         )
     else:
+        progress("Fetching references", 0, 1)
         data = await source.get(ChunkReference(url))
-        index = build_from_kerchunk_json(data, base_url=url, check_url=check_url, group=group)
-    settled = await settle_fill(index, source, policy=fill)
-    return await inline_small_arrays(settled, source)
+        # parsing takes seconds a million references, and a server goes on meanwhile
+        index = await asyncio.to_thread(
+            build_from_kerchunk_json,
+            data,
+            base_url=url,
+            check_url=check_url,
+            group=group,
+            progress=progress,
+        )
+    settled = await settle_references(index, source, policy=fill, progress=progress)
+    return await inline_small_arrays(settled, source, progress=progress)

@@ -3,22 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
 
 
-async def run_all(coroutines: Iterable[Coroutine[Any, Any, Result]], *, in_flight: int) -> list[Result]:
+async def run_all(
+    coroutines: Iterable[Coroutine[Any, Any, Result]],
+    *,
+    in_flight: int,
+    report: Callable[[int, int], None] | None = None,
+) -> list[Result]:
     """Return the results of `coroutines`, of which at most `in_flight` run at a time.
 
-    The first error cancels the others and is raised as it is.
+    `report` is told after each one how many are done, of how many. The first error cancels the
+    others and is raised as it is.
     """
     slots = asyncio.Semaphore(in_flight)
+    done = 0
 
     async def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
+        nonlocal done
         async with slots:
-            return await coroutine
+            result = await coroutine
+        done += 1
+        if report is not None:
+            report(done, len(tasks))
+        return result
 
     tasks = [asyncio.ensure_future(run(coroutine)) for coroutine in coroutines]
     try:

@@ -74,7 +74,7 @@ class IndexContent:
         urls: of the granules.
         inline: the bytes of all inlined chunks.
         skipped: why an array cannot be served, by path.
-        assumed_fill: paths of arrays whose fill was taken as declared though nothing says so.
+        assumed_fill: paths of arrays of which no granule told what fill and absent chunks mean.
     """
 
     groups: Mapping[str, Mapping[str, Any]]
@@ -113,8 +113,17 @@ class Index:
 
     @property
     def assumed_fill(self) -> tuple[str, ...]:
-        """Arrays whose `fill_value` is taken as declared because the granule could not be asked."""
+        """Arrays whose fill is taken as the references have it, since no granule could be asked."""
         return self.content.assumed_fill
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was assumed when the index was built, a sentence an array; for the operator."""
+        return tuple(
+            f"array {path!r}: no granule could be asked about its fill; assumed that fill_value means "
+            "missing and that absent chunks were never written"
+            for path in self.assumed_fill
+        )
 
     def locate(self, array: ArrayMetadata, chunks: Sequence[tuple[int, ...]]) -> list[Location]:
         """Return one location for each chunk, by its coordinates in the chunk grid.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -13,12 +14,15 @@ from cubegate.index.index import Index
 from cubegate.index.inlined import lay_out_inlined
 from cubegate.index.location import Stored
 from cubegate.index.metadata import ArrayMetadata
+from cubegate.index.progress import Progress, silent
 from cubegate.index.table import INLINED, WHOLE_OBJECT, ChunkTable, Column
 
 _IN_FLIGHT = 64
 
 
-async def inline_small_arrays(index: Index, source: ChunkSource, *, max_nbytes: int = 2**20) -> Index:
+async def inline_small_arrays(
+    index: Index, source: ChunkSource, *, max_nbytes: int = 2**20, progress: Progress = silent
+) -> Index:
     """Return `index` with the encoded chunks of small arrays inlined verbatim.
 
     Small is an array of at most one dimension and at most `max_nbytes` stored in all; chunks
@@ -32,7 +36,8 @@ async def inline_small_arrays(index: Index, source: ChunkSource, *, max_nbytes: 
         rows = _small_stored_rows(index, array, max_nbytes)
         if rows:
             reads = (source.get(location.reference) for location in rows.values())
-            chunks = await run_all(reads, in_flight=_IN_FLIGHT)
+            report = partial(progress, f"Copying coordinate {array.path}")
+            chunks = await run_all(reads, in_flight=_IN_FLIGHT, report=report)
             read[array.path] = dict(zip(rows, chunks, strict=True))
     return _with_inlined(index, read) if read else index
 

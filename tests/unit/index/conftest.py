@@ -118,16 +118,35 @@ def kerchunk_at_work():
         gc.enable()
 
 
-def scan(path, inline=0):
+def scan(path, inline=0, error="raise"):
     with kerchunk_at_work():
         return SingleHdf5ToZarr(
-            str(path), inline_threshold=inline, error="raise", vlen_encode="embed"
+            str(path), inline_threshold=inline, error=error, vlen_encode="embed"
         ).translate()
 
 
 @pytest.fixture
 def scan_hdf5():
     return scan
+
+
+@pytest.fixture
+def write_compact():
+    """Write an array into the header of its HDF5 dataset, from where kerchunk makes no reference to it."""
+
+    def write_compact(file, name, values, fill=None):
+        values = np.asarray(values)
+        properties = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        properties.set_layout(h5py.h5d.COMPACT)
+        if fill is not None:
+            properties.set_fill_value(np.asarray(fill, values.dtype))
+        space = h5py.h5s.create_simple(values.shape) if values.shape else h5py.h5s.create(h5py.h5s.SCALAR)
+        kind = h5py.h5t.py_create(values.dtype, logical=True)
+        dataset = h5py.h5d.create(file.id, name.encode(), kind, space, properties)
+        dataset.write(h5py.h5s.ALL, h5py.h5s.ALL, values)
+        return h5py.Dataset(dataset)
+
+    return write_compact
 
 
 @pytest.fixture

@@ -22,9 +22,9 @@ from cubegate.chunks.local import LocalFiles
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import InvalidReference, UpstreamRefused
 from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json
-from cubegate.index.granule_fill import settle_fill
 from cubegate.index.location import Inlined, Stored, Unallocated
 from cubegate.index.references import resolve_url
+from cubegate.index.settling import settle_references
 
 BASE = "s3://references/folder/cube.json"
 ARRAY = {"zarr_format": 2, "shape": [4, 6], "chunks": [2, 2], "dtype": "<f4", "fill_value": None,
@@ -351,7 +351,7 @@ async def test_real_hdf5_files(virtual_data, scan_hdf5, compare_with_fsspec, tmp
             compared[path.name] = type(error).__name__
             continue
         index = build(references)
-        settled = await settle_fill(index, LocalFiles(parse_address(tmp_path.as_uri())), policy="auto")
+        settled = await settle_references(index, LocalFiles(parse_address(tmp_path.as_uri())), policy="auto")
         compared[path.name] = compare_with_fsspec(settled, references)
         with h5py.File(copy) as file:
             for name, array in settled.hierarchy.arrays.items():

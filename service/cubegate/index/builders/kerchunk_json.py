@@ -17,10 +17,12 @@ from cubegate.errors import InvalidReference
 from cubegate.index.chunk_keys import ChunkKeys
 from cubegate.index.documents import METADATA_NAMES, Documents, parse_document, read_documents, split_key
 from cubegate.index.index import Index
+from cubegate.index.progress import Progress, silent
 from cubegate.index.references import ArrayReferences, ReferenceCollector, check_range
 from cubegate.index.table import WHOLE_OBJECT
 
 MAX_JSON_NBYTES = 4 * 2**30
+_REPORTED = 2**15
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 
 
@@ -30,6 +32,7 @@ def build_from_kerchunk_json(
     base_url: str,
     check_url: Callable[[str], None],
     group: str = "",
+    progress: Progress = silent,
 ) -> Index:
     """Read references as kerchunk and VirtualiZarr write them.
 
@@ -43,7 +46,7 @@ def build_from_kerchunk_json(
     references = _read_references(decompress(data))
     documents = read_documents(_metadata_of(references), group)
     collector = ReferenceCollector(base_url=base_url, check_url=check_url)
-    _read_chunks(references, group, documents, collector)
+    _read_chunks(references, group, documents, collector, progress)
     return collector.index(groups=documents.groups, arrays=documents.arrays, skipped=documents.skipped)
 
 
@@ -104,13 +107,19 @@ def _metadata_value(value: Any, key: str) -> Any:
 
 
 def _read_chunks(
-    references: Mapping[str, Any], group: str, documents: Documents, collector: ReferenceCollector
+    references: Mapping[str, Any],
+    group: str,
+    documents: Documents,
+    collector: ReferenceCollector,
+    progress: Progress,
 ) -> None:
     prefix = f"{group.strip('/')}/" if group.strip("/") else ""
     arrays = {
         path: (ChunkKeys(array), collector.add_array(array)) for path, array in documents.metadata.items()
     }
-    for key, value in references.items():
+    for number, (key, value) in enumerate(references.items()):
+        if number % _REPORTED == 0:
+            progress("Reading references", number, len(references))
         if not key.startswith(prefix) or key.rpartition("/")[2] in METADATA_NAMES or key == ".zmetadata":
             continue
         path, chunk = _split_chunk_key(key.removeprefix(prefix), documents)

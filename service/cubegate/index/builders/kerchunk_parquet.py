@@ -8,6 +8,7 @@ import binascii
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from cubegate.errors import InvalidReference, UpstreamObjectMissing
 from cubegate.index.concurrency import run_all
 from cubegate.index.documents import METADATA_NAMES, parse_document, read_documents
 from cubegate.index.index import Index
+from cubegate.index.progress import Progress, silent
 from cubegate.index.references import ArrayReferences, ReferenceCollector
 from cubegate.index.table import WHOLE_OBJECT
 
@@ -36,6 +38,7 @@ async def build_from_kerchunk_parquet(
     check_url: Callable[[str], None],
     allow_missing_partitions: Collection[str] = (),
     group: str = "",
+    progress: Progress = silent,
 ) -> Index:
     """Read references as fsspec's `LazyReferenceMapper` writes them below `url`.
 
@@ -56,7 +59,7 @@ async def build_from_kerchunk_parquet(
     known = {key: value for key, value in metadata.items() if key.rpartition("/")[2] in METADATA_NAMES}
     documents = read_documents(known, group)
     collector = ReferenceCollector(base_url=url, check_url=check_url)
-    reader = _Reader(source, collector, record_size)
+    reader = _Reader(source, collector, record_size, progress)
     prefix = f"{url}/{group.strip('/')}".rstrip("/")
     for path, array in documents.metadata.items():
         references = collector.add_array(array)
@@ -71,11 +74,13 @@ class _Reader:
     source: ObjectSource
     collector: ReferenceCollector
     record_size: int
+    progress: Progress
 
     async def read(self, references: ArrayReferences, url: str, *, allow_missing: bool) -> None:
         partitions = range(math.ceil(references.array.chunk_count / self.record_size))
         reads = (self._read_partition(references, url, number, allow_missing) for number in partitions)
-        await run_all(reads, in_flight=_IN_FLIGHT)
+        report = partial(self.progress, f"Reading references of {references.array.path}")
+        await run_all(reads, in_flight=_IN_FLIGHT, report=report)
 
     async def _read_partition(
         self, references: ArrayReferences, url: str, number: int, allow_missing: bool
