@@ -36,6 +36,8 @@ from cubegate.credentials import open_credentials
 from cubegate.formats.output import output_formats
 from cubegate.index.build import build_index
 from cubegate.index.file import write_index
+from cubegate.index.index import Index
+from cubegate.index.progress import Progress
 from cubegate.settings import CacheSettings, Settings, load_settings
 from cubegate.store.bridge import LoopThread
 
@@ -148,11 +150,11 @@ async def index_source(
     group: str,
     fill: Literal["auto", "declared", "storage"],
     allow_missing_partitions: Sequence[str],
-) -> str:
-    """Convert the references at `url` into the index file `output`.
+    progress: Progress,
+) -> Index:
+    """Convert the references at `url` into the index file `output`; returns what was written.
 
-    Returns:
-        The version of the index.
+    `progress` is told of each step.
 
     Raises:
         InvalidReference, UpstreamError: see `cubegate.index.build.build_index`.
@@ -167,8 +169,10 @@ async def index_source(
             group=group,
             fill=fill,
             allow_missing_partitions=allow_missing_partitions,
+            progress=progress,
         )
     finally:
         await upstreams.aclose()
+    progress(f"Writing {output.name}", 0, 1)
     await asyncio.to_thread(write_index, index, output)
-    return index.version
+    return index

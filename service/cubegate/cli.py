@@ -15,7 +15,8 @@ from pathlib import Path
 
 import uvicorn
 from rich.console import Console
-from rich.text import Text
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cubegate import __version__, demo
 from cubegate.app import CONFIG_VARIABLE, index_source, open_catalog
@@ -154,7 +155,8 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
     allowed = {prefix: UpstreamSettings(anonymous=prefix.startswith("s3:")) for prefix in parsed.allow}
     settings = settings.model_copy(update={"upstreams": {**settings.upstreams, **allowed}})
     source = parsed.source if "://" in parsed.source else Path(parsed.source).resolve().as_uri()
-    with console.status(Text(f"Indexing {parsed.source}")):
+    with _progress_bar(console) as bar:
+        task = bar.add_task("Opening references", total=None)
         work = index_source(
             settings,
             os.environ,
@@ -163,17 +165,28 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
             group=parsed.group,
             fill=parsed.fill,
             allow_missing_partitions=parsed.allow_missing_partition,
+            progress=lambda what, done, total: bar.update(
+                task, description=escape(what), completed=done, total=total
+            ),
         )
         try:
-            version = asyncio.run(work)
+            index = asyncio.run(work)
         except OSError as error:
             raise ConfigurationError(
                 f"cannot be written ({error.strerror})", file=str(parsed.output)
             ) from error
     nbytes = parsed.output.stat().st_size
-    said = f"Wrote {parsed.output} ({nbytes:,} bytes), version {version}"
+    said = f"Wrote {parsed.output} ({nbytes:,} bytes), version {index.version}"
     console.print(said, markup=False, highlight=False, soft_wrap=True)
+    not_served = [f"not served: {path}: {reason}" for path, reason in index.hierarchy.skipped.items()]
+    for line in [*not_served, *(f"note: {note}" for note in index.notes)]:
+        console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     return 0
+
+
+def _progress_bar(console: Console) -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
 def _inspect(parsed: argparse.Namespace, console: Console) -> int:
