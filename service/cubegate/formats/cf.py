@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pyproj.exceptions import CRSError
 
 from cubegate.errors import NotAcceptable
-from cubegate.formats.crs import read_crs
+from cubegate.formats.crs import known_crs
 from cubegate.formats.facts import origin, software
 from cubegate.formats.fields import declared_fill, grid_mapping_names, stored_integers
 from cubegate.formats.output import Result
@@ -42,15 +42,17 @@ def cf_dataset(result: Result) -> xr.Dataset:
         for name, variable in source.variables.items()
         if name not in mappings
     }
-    mapping_name, mapping = _grid_mapping(result, mappings)
-    for name in map(str, source.data_vars):
-        if name in variables and _on_grid(result, source[name]):
-            variables[name].encoding["grid_mapping"] = mapping_name
-    variables[mapping_name] = mapping
-    coordinates = [mapping_name, *(str(name) for name in source.coords if str(name) in variables)]
+    coordinates = [str(name) for name in source.coords if str(name) in variables]
+    crs = known_crs(result)
+    if crs is not None:
+        mapping_name, variables[mapping_name] = _grid_mapping(result, crs, mappings)
+        coordinates.insert(0, mapping_name)
+        for name in map(str, source.data_vars):
+            if name in variables and _on_grid(result, source[name]):
+                variables[name].encoding["grid_mapping"] = mapping_name
     dataset = xr.Dataset({name: variables[name] for name in variables}, attrs=_global_attributes(result))
     dataset = dataset.set_coords(coordinates)
-    _describe_axes(result, dataset)
+    _describe_axes(result, crs, dataset)
     return _sampling_geometry(result, dataset)
 
 
@@ -152,8 +154,7 @@ def _on_grid(result: Result, variable: xr.DataArray) -> bool:
     return result.shape != "cube" or {result.x, result.y} <= set(variable.dims)
 
 
-def _grid_mapping(result: Result, names: set[str]) -> tuple[str, xr.Variable]:
-    crs = read_crs(result)
+def _grid_mapping(result: Result, crs: pyproj.CRS, names: set[str]) -> tuple[str, xr.Variable]:
     for name in sorted(names):
         attributes = _attributes(result.dataset[name].attrs, packed=False)
         if _says(attributes, crs):
@@ -169,18 +170,21 @@ def _says(attributes: Mapping[str, Any], crs: pyproj.CRS) -> bool:
         return False
 
 
-def _describe_axes(result: Result, dataset: xr.Dataset) -> None:
-    geographic = read_crs(result).is_geographic
+def _describe_axes(result: Result, crs: pyproj.CRS | None, dataset: xr.Dataset) -> None:
     described: dict[str, dict[str, str]] = {
         "longitude": {"standard_name": "longitude", "units": "degrees_east"},
         "latitude": {"standard_name": "latitude", "units": "degrees_north"},
         "distance": {"long_name": "distance of the pixel centre from the asked point", "units": "m"},
     }
-    unit = "m" if geographic else read_crs(result).axis_info[0].unit_name.replace("metre", "m")
-    for name, axis in ((result.x, "X"), (result.y, "Y")):
-        degrees = described["longitude" if axis == "X" else "latitude"]
-        metres = {"standard_name": f"projection_{axis.lower()}_coordinate", "units": unit}
-        described[name] = {**(degrees if geographic else metres), "axis": axis}
+    for name, axis, degrees in ((result.x, "X", "longitude"), (result.y, "Y", "latitude")):
+        if crs is None:
+            described[name] = {"axis": axis}
+        elif crs.is_geographic:
+            described[name] = {**described[degrees], "axis": axis}
+        else:
+            unit = crs.axis_info[0].unit_name.replace("metre", "m")
+            standard_name = f"projection_{axis.lower()}_coordinate"
+            described[name] = {"standard_name": standard_name, "units": unit, "axis": axis}
     if result.time is not None:
         described[result.time] = {"standard_name": "time", "axis": "T"}
     for name, attributes in described.items():

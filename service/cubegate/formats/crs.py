@@ -25,6 +25,15 @@ def read_crs(result: Result) -> pyproj.CRS:
         ) from error
 
 
+def known_crs(result: Result) -> pyproj.CRS | None:
+    """The CRS of x and y, None where the dataset has none.
+
+    Raises:
+        NotAcceptable: it has one that cannot be written down.
+    """
+    return read_crs(result) if result.crs else None
+
+
 def crs_uri(crs: pyproj.CRS) -> str | None:
     """The OGC address of a CRS; None where it has no code.
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubegate.errors import NotAcceptable
-from cubegate.formats.crs import read_crs
+from cubegate.formats.crs import known_crs
 from cubegate.formats.drawing import FAINT, INK, add_headings, drawable, label_of, numbers, short_time
 from cubegate.formats.facts import scalar_value
 from cubegate.formats.fields import Contents, Field, read_contents
@@ -89,7 +89,7 @@ def choose_planes(result: Result) -> Atlas:
     maps = [field for field in maps if field.values.size]
     if not maps:
         raise NotAcceptable("A map needs a variable of numbers on the grid, and there is none: use f=netcdf.")
-    read_crs(result)
+    known_crs(result)
     if len(maps) == 1:
         count = _plane_count(result, maps[0])
         positions = np.unique(np.linspace(0, count - 1, min(_MAPS, count)).round().astype(int))
@@ -159,7 +159,9 @@ def draw_maps(result: Result, atlas: Atlas) -> Figure:
 
 def _axis(result: Result, dim: str) -> Axis:
     values = result.dataset[dim].to_numpy().astype(np.float64)
-    crs = read_crs(result)
+    crs = known_crs(result)
+    if crs is None:
+        return Axis(values, drawable(dim))
     if crs.is_geographic:
         return Axis(values, drawable(f"{dim} (°)"))
     unit = crs.axis_info[0].unit_name if crs.axis_info else ""
@@ -169,7 +171,8 @@ def _axis(result: Result, dim: str) -> Axis:
 
 
 def _aspect(result: Result, y: Axis) -> float:
-    if not read_crs(result).is_geographic:
+    crs = known_crs(result)
+    if crs is None or not crs.is_geographic:
         return 1.0
     return float(1 / max(np.cos(np.radians(np.clip(y.centres.mean(), -89, 89))), 0.1))
 

@@ -27,7 +27,8 @@ class Result:
             in degrees as `longitude` and `latitude`, and `distance` (metres) from the asked
             point; a cube keeps its grid mapping variable.
         x, y, time: the dimension names of the grid; time is None where the cube has none.
-        crs: of x and y, as `EPSG:32611` where it has a code and as WKT otherwise.
+        crs: of x and y, as `EPSG:32611` where it has a code and as WKT otherwise; empty where the
+            cube has none.
         provenance: facts for headers and attributes: dataset, version, title, source.
         options: what the request asked of the format (say `compress`), already parsed.
     """

@@ -250,3 +250,18 @@ def test_gdalinfo_places_the_grid(cube, file, crs, geographic):
     step = x[1] - x[0]
     np.testing.assert_allclose(said["geoTransform"], [x[0] - step / 2, step, 0, y[0] + step / 2, 0, -step])
     assert len(said["bands"]) == 3
+
+
+@pytest.mark.parametrize("kind", ["cube", "series"])
+def test_a_grid_without_a_crs_names_none(request, kind, file):
+    made = request.getfixturevalue(kind)("displacement")
+    mappings = [name for name in ("spatial_ref",) if name in made.dataset.variables]
+    dataset = made.dataset.drop_vars(mappings)
+    for variable in dataset.variables.values():
+        variable.attrs.pop("grid_mapping", None)
+        variable.encoding.pop("grid_mapping", None)
+    with xr.open_dataset(file(replace(made, dataset=dataset, crs="")), engine="h5netcdf") as found:
+        np.testing.assert_array_equal(found["displacement"], dataset["displacement"])
+        assert "grid_mapping" not in {**found["displacement"].attrs, **found["displacement"].encoding}
+        assert not [name for name, variable in found.variables.items() if "crs_wkt" in variable.attrs]
+        assert found[made.x].attrs["axis"] == "X"
