@@ -7,9 +7,9 @@ import asyncio
 import xarray as xr
 
 from cubegate.catalog.collection import Collection, DimensionSettings
-from cubegate.errors import InvalidMetadata, InvalidParameter
-from cubegate.query.grid import find_grid
-from cubegate.store.backend import open_dataset
+from cubegate.errors import InvalidMetadata
+from cubegate.query.grid import find_crs_of
+from cubegate.store.backend import describe_dataset, open_dataset
 from cubegate.store.bridge import LoopThread
 from cubegate.store.documents import ZarrDocuments, plain_hierarchy
 from cubegate.store.encoded import EncodedStore
@@ -76,29 +76,20 @@ class Datacube:
     async def documents(self, *, plain: bool = False) -> ZarrDocuments:
         """Return the Zarr documents of the cube; with `plain`, of its form without codecs."""
         if plain not in self._documents:
-            crs_wkt = await self._crs_of_arrays()
             hierarchy = plain_hierarchy(self.store.hierarchy) if plain else self.store.hierarchy
-            self._documents[plain] = await asyncio.to_thread(ZarrDocuments, hierarchy, crs_wkt)
+            self._documents[plain] = await asyncio.to_thread(ZarrDocuments, hierarchy, self._crs_of_arrays())
         return self._documents[plain]
 
-    async def _crs_of_arrays(self) -> dict[str, str]:
+    def _crs_of_arrays(self) -> dict[str, str]:
         found: dict[str, str] = {}
         for group in self.store.hierarchy.groups:
             try:
-                dataset = await self.dataset(group)
+                dataset = describe_dataset(self.store, group)
             except InvalidMetadata:
                 # its arrays are served as Zarr all the same, only without _CRS
                 continue
-            for name in dataset.data_vars:
-                wkt = self._crs_of(dataset, str(name))
-                if wkt is not None:
-                    found[f"{group}/{name}".strip("/")] = wkt
+            for name in map(str, dataset.data_vars):
+                crs = find_crs_of(dataset, name, crs=self.crs, x=self.dimensions.x, y=self.dimensions.y)
+                if crs is not None:
+                    found[f"{group}/{name}".strip("/")] = crs.to_wkt()
         return found
-
-    def _crs_of(self, dataset: xr.Dataset, name: str) -> str | None:
-        names = self.dimensions
-        try:
-            grid = find_grid(dataset, name, crs=self.crs, x=names.x, y=names.y, time=names.time)
-        except InvalidParameter:
-            return None
-        return None if grid.crs is None else grid.crs.to_wkt()

@@ -14,7 +14,7 @@ from cubegate.errors import InvalidParameter
 from cubegate.query.axis import Axis
 from cubegate.query.coordinates import X_SIGNS, Y_SIGNS, axis_name, find_time, is_degrees, no_grid, read_axes
 from cubegate.query.crs import Bounds, name_crs
-from cubegate.query.grid_mapping import find_crs, geotransform_cells
+from cubegate.query.grid_mapping import FoundCRS, find_crs, geotransform_cells
 
 
 @dataclass(frozen=True)
@@ -164,8 +164,7 @@ def find_grid(
     if x_name is None or y_name is None:
         raise no_grid(dataset, variable)
     time_name, time_dim = find_time(dataset, [dim for dim in found.dims if dim not in (x_name, y_name)], time)
-    degrees = is_degrees(dataset, x_name, X_SIGNS) and is_degrees(dataset, y_name, Y_SIGNS)
-    known = find_crs(dataset, found, x_name, y_name, configured=crs, lonlat=degrees)
+    known = _find_crs(dataset, variable, x_name, y_name, crs)
     geographic = known.crs is not None and bool(known.crs.is_geographic)
     cells = geotransform_cells(dataset, known.mapping)
     axes = read_axes(dataset, (x_name, y_name), cells, geographic=geographic)
@@ -178,6 +177,28 @@ def find_grid(
         crs_problem=known.problem,
         mapping=known.mapping,
     )
+
+
+def find_crs_of(
+    dataset: xr.Dataset,
+    variable: Hashable,
+    *,
+    crs: str | None = None,
+    x: str | None = None,
+    y: str | None = None,
+) -> CRS | None:
+    """Return the CRS of `variable`, None where there is none; needs names and attributes, no values."""
+    x_name = axis_name(dataset, variable, X_SIGNS, x)
+    y_name = axis_name(dataset, variable, Y_SIGNS, y)
+    if x_name is None or y_name is None:
+        return None
+    return _find_crs(dataset, variable, x_name, y_name, crs).crs
+
+
+def _find_crs(dataset: xr.Dataset, variable: Hashable, x: str, y: str, configured: str | None) -> FoundCRS:
+    degrees = is_degrees(dataset, x, X_SIGNS) and is_degrees(dataset, y, Y_SIGNS)
+    found = dataset.variables[variable]
+    return find_crs(dataset, found, x, y, configured=configured, lonlat=degrees)
 
 
 def _brief(name: str) -> str:

@@ -6,7 +6,9 @@ import asyncio
 import logging
 from typing import Any
 
+import numpy as np
 import xarray as xr
+from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
@@ -40,6 +42,29 @@ class LazyArray(BackendArray):
         return await self._array.read(key.tuple)
 
 
+def describe_dataset(store: EncodedStore, group: str) -> xr.Dataset:
+    """Return the dataset of one group with dimensions and attributes as stored, and nothing read.
+
+    Its values are stand-ins: ascending where they are coordinates, zero elsewhere.
+
+    Raises:
+        InvalidMetadata: its arrays disagree on the size of a dimension.
+    """
+    arrays = _arrays_with_dimensions(store, group)
+    return xr.Dataset(
+        {
+            array.name: xr.Variable(array.dimension_names or (), _stand_in(array), dict(array.attributes))
+            for array in arrays
+        }
+    )
+
+
+def _stand_in(array: ArrayMetadata) -> NDArray[np.float64]:
+    if array.dimension_names == (array.name,):
+        return np.linspace(0, 1, array.shape[0])
+    return np.broadcast_to(0.0, array.shape)
+
+
 async def open_dataset(store: EncodedStore, bridge: LoopThread, *, group: str = "") -> xr.Dataset:
     """Open one group as a dataset: coordinates in memory, everything else lazy.
 
@@ -53,8 +78,7 @@ async def open_dataset(store: EncodedStore, bridge: LoopThread, *, group: str = 
     if group not in store.hierarchy.groups:
         known = ", ".join(sorted(path or "/" for path in store.hierarchy.groups))
         raise NotFound(f"There is no group {group!r}. Groups: {known}.")
-    arrays = [array for array in store.hierarchy.arrays_in(group) if array.dimension_names is not None]
-    _check_sizes(arrays)
+    arrays = _arrays_with_dimensions(store, group)
     loaded = dict(zip(
         [array.name for array in arrays],
         await asyncio.gather(*[_variable(store, bridge, array) for array in arrays]),
@@ -64,7 +88,8 @@ async def open_dataset(store: EncodedStore, bridge: LoopThread, *, group: str = 
     return await asyncio.to_thread(_decode, loaded, dict(store.hierarchy.groups[group].attributes))
 
 
-def _check_sizes(arrays: list[ArrayMetadata]) -> None:
+def _arrays_with_dimensions(store: EncodedStore, group: str) -> list[ArrayMetadata]:
+    arrays = [array for array in store.hierarchy.arrays_in(group) if array.dimension_names is not None]
     sizes: dict[str, tuple[int, str]] = {}
     for array in arrays:
         for name, size in zip(array.dimension_names or (), array.shape, strict=True):
@@ -74,6 +99,7 @@ def _check_sizes(arrays: list[ArrayMetadata]) -> None:
                     f"Dimension {name!r} has size {known[0]} in array {known[1]!r} and {size} in "
                     f"{array.path!r}, so the group is no dataset; its arrays are served as Zarr only."
                 )
+    return arrays
 
 
 async def _variable(store: EncodedStore, bridge: LoopThread, array: ArrayMetadata) -> xr.Variable:
@@ -106,7 +132,12 @@ def _is_eager(array: ArrayMetadata) -> bool:
 def _decode(variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> xr.Dataset:
     raw = xr.Dataset(variables, attrs=attributes)
     try:
-        return xr.decode_cf(raw)
+        decoded = xr.decode_cf(raw)
     except (ValueError, OverflowError) as error:
         logger.warning("times are left as numbers, since they cannot be decoded: %s", type(error).__name__)
-        return xr.decode_cf(raw, decode_times=False)
+        decoded = xr.decode_cf(raw, decode_times=False)
+    for name, variable in raw.variables.items():
+        # xarray joins characters to strings in a wrapper that `load_async` cannot read through
+        if variable.dtype == "S1":
+            decoded.variables[name].load()
+    return decoded
