@@ -76,6 +76,10 @@ def select_cube(dataset: xr.Dataset, grid: Grid, variables: tuple[str, ...], que
 def _find_target(selected: xr.Dataset, grid: Grid, query: CubeQuery) -> Target | None:
     if query.target_crs is None:
         return None
+    if not {grid.x.name, grid.y.name} <= set(selected.variables):
+        raise InvalidParameter(
+            "crs", "None of the variables lies on the grid, so nothing can be reprojected.", accepted="no crs"
+        )
     x, y = (
         replace(axis, values=selected[axis.name].values.astype(float), cell=axis.typical_cell)
         for axis in (grid.x, grid.y)

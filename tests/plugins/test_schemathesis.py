@@ -1,0 +1,216 @@
+"""Whatever a client sends, the server neither fails nor leaves its own OpenAPI document."""
+
+import json
+import random
+import socket
+import threading
+import time
+
+import httpx
+import netCDF4
+import numpy as np
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, Phase, given, settings
+from kerchunk.combine import MultiZarrToZarr
+from kerchunk.hdf import SingleHdf5ToZarr
+from pyproj import CRS
+from schemathesis.checks import not_a_server_error
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from cubegate.app import create_app
+from cubegate.settings import load_settings
+
+OPERATIONS = [
+    ("/datasets", "GET"),
+    ("/datasets/{dataset_id}/zarr/{key}", "GET"),
+    ("/datasets/{dataset_id}/zarr-plain/{key}", "GET"),
+    ("/datasets/{dataset_id}/timeseries", "GET"),
+    ("/datasets/{dataset_id}/timeseries", "POST"),
+    ("/datasets/{dataset_id}/subset", "GET"),
+    ("/datasets/{dataset_id}/estimate", "GET"),
+    ("/healthz", "GET"),
+    ("/readyz", "GET"),
+]
+CHECKS = [
+    not_a_server_error,
+    status_code_conformance,
+    content_type_conformance,
+    response_headers_conformance,
+    response_schema_conformance,
+]
+
+# Values that reach the code behind the parsers, which arbitrary text hardly does: right ones and nearly right ones.
+PLAUSIBLE = {
+    "dataset_id": ["stack", "stack", "stack", "stack@1", "none"],
+    "key": ["zarr.json", ".zmetadata", "height/0.0.0", "height/c/1/1/1", "height/9.9.9", "height/", "x", "..", "height/c/-1"],
+    "lon": ["-117", "-116.995", "243.005", "0", "181", "361", "nan", "inf", "1e400", "-0", "", "1,2", "\u0663"],
+    "lat": ["36.14", "36.1", "90", "-90", "91", "nan", "1e-320", "-1e308", " 36.14"],
+    "x": ["500090", "500000", "500719.99", "0", "1e308", "-inf", "5e5", "0x10"],
+    "y": ["3999910", "4000000", "0", "NaN", "1_000"],
+    "coords": ["POINT(-117 36.14)", "POINT(500090 3999910)", "POINT EMPTY", "POINT(1 2 3)", "POINT(nan 1)", "LINESTRING(0 0,1 1)", "POINT("],
+    "crs": ["EPSG:4326", "EPSG:32611", "native", "OGC:CRS84", "EPSG:3413", "EPSG:5773", "EPSG:999999", "+proj=utm", "{}", ""],
+    "bbox": [
+        "-117,36.13,-116.99,36.15", "500000,3999700,500300,4000000", "170,36,-170,37", "1,1,1,1", "0,0,0", "-180,-90,180,90",
+        "-1e308,-1e308,1e308,1e308", "nan,0,1,1", "500090,3999910,500091,3999911", "-inf,-inf,inf,inf",
+    ],
+    "bbox-crs": ["EPSG:32611", "native", "EPSG:3857", "OGC:CRS84", "EPSG:3413", "none", "+proj=ortho +lon_0=60"],
+    "resampling": ["nearest", "bilinear", "average", "mode", "best", ""],
+    "variables": ["height", "flag", "height,flag", "x", "none", "", ",", "height,height", "spatial_ref"],
+    "datetime": ["2020-01-13", "2020", "../2020-01-05", "2020-01-10/..", "../..", "2021/2020", "0000", "9999-12-31T23:59:60Z", "/", "2020-01-01T00:00:00+14:00/.."],
+    "f": ["json", "csv", "covjson", "netcdf", "geotiff", "parquet", "png", "xml", "JSON", ""],
+    "compress": ["0", "4", "9", "10", "-1", "x", "1e1", ""],
+    "group": ["", "/", "none", ".."],
+}  # fmt: skip
+POINTS = [
+    {"lon": "-116.999", "lat": "36.139"},
+    {"x": "500090", "y": "3999910"},
+    {"coords": "POINT(500090 3999910)", "crs": "EPSG:32611"},
+]
+BOXES = [
+    {},
+    {"bbox": "-117,36.13,-116.99,36.15"},
+    {"bbox": "500000,3999700,500300,4000000", "bbox-crs": "native"},
+]
+ANSWERED = {
+    "GET /datasets/{dataset_id}/timeseries": POINTS,
+    "GET /datasets/{dataset_id}/subset": BOXES,
+    "GET /datasets/{dataset_id}/estimate": [*POINTS, *BOXES],
+}
+BODIES = {
+    "application/json": [
+        {"type": "Point", "coordinates": [-116.999, 36.139]},
+        {"type": "Feature", "properties": None, "geometry": {"type": "MultiPoint", "coordinates": [[-117, 36.14], [0, 0]]}},
+        {"type": "FeatureCollection", "features": [{"type": "Feature", "properties": {}, "geometry": None}]},
+        {"type": "Point", "coordinates": [1e300, "x"]},
+        {"type": "Polygon", "coordinates": []},
+        {"type": "FeatureCollection", "features": [[]]},
+        {},
+    ],
+    "text/csv": ["lon,lat\n-116.999,36.139\n", "x,y,id\n500090,3999910,a\n500090,3999910,a\n", "lon,lat\n", "lon\n1", 'x,y\n"1', "", "x,y\nnan,1\n"],
+}  # fmt: skip
+BODIES["application/geo+json"] = BODIES["application/json"]
+
+
+def write_granule(path, number):
+    with netCDF4.Dataset(path, "w") as file:
+        for name, size in (("time", 1), ("y", 20), ("x", 24)):
+            file.createDimension(name, size)
+        time = file.createVariable("time", "f8", ("time",))
+        time.units, time[:] = "days since 2020-01-01", 12.0 * number
+        for name, values in (("y", 4_000_000 - 30.0 * np.arange(20)), ("x", 500_000 + 30.0 * np.arange(24))):
+            variable = file.createVariable(name, "f8", (name,))
+            variable.standard_name, variable.units = f"projection_{name}_coordinate", "m"
+            variable[:] = values
+        file.createVariable("spatial_ref", "i4").setncatts(CRS.from_epsg(32611).to_cf())
+        rng = np.random.default_rng(number)
+        height = rng.normal(size=(20, 24))
+        height[:3] = np.nan
+        for name, dtype, values in (("height", "f4", height), ("flag", "u1", rng.integers(0, 3, (20, 24)))):
+            options = {"zlib": True, "shuffle": True, "chunksizes": (1, 8, 8)}
+            variable = file.createVariable(name, dtype, ("time", "y", "x"), fill_value=False, **options)
+            variable.grid_mapping, variable[0] = "spatial_ref", values
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    root = tmp_path_factory.mktemp("schemathesis")
+    granules = [root / f"granule{number}.nc" for number in range(3)]
+    for number, path in enumerate(granules):
+        write_granule(path, number)
+    parts = [
+        SingleHdf5ToZarr(str(path), url=path.as_uri(), inline_threshold=0).translate() for path in granules
+    ]
+    same = ["x", "y", "spatial_ref"]
+    combined = MultiZarrToZarr(
+        parts, concat_dims=["time"], identical_dims=same, remote_protocol="file", inline_threshold=0
+    )
+    (root / "stack.json").write_text(json.dumps(combined.translate()), "utf-8")
+    (root / "stack.yaml").write_text("id: stack\nsource: {kind: kerchunk, href: stack.json}\n")
+    (root / "cubegate.yaml").write_text(
+        f"upstreams: {{'{root.as_uri()}/': {{}}}}\ncollections: [stack.yaml]\nlimits: {{chunks: 30, points: 3}}\n"
+    )
+    app = create_app(load_settings(root / "cubegate.yaml", {}), {})
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        running = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
+        thread.start()
+        while not running.started:
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        running.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def schema(server):
+    return schemathesis.openapi.from_url(f"{server}/openapi.json")
+
+
+def test_every_operation_is_tried(schema):
+    found = {(result.ok().path, result.ok().method.upper()) for result in schema.get_all_operations()}
+    assert found == set(OPERATIONS)
+
+
+def make_plausible(case, choice):
+    """Start from a query that can be answered, where there is one, and put other values in some places."""
+    path, query = dict(case.path_parameters or {}), dict(case.query or {})
+    for parameter in case.operation.path_parameters:
+        if choice.random() < 0.9:
+            path[parameter.name] = choice.choice(PLAUSIBLE[parameter.name])
+    if choice.random() < 0.9:
+        query = dict(choice.choice(ANSWERED.get(case.operation.label, [{}])))
+        for parameter in case.operation.query:
+            if choice.random() < 0.15:
+                query[parameter.name] = choice.choice(PLAUSIBLE[parameter.name])
+    case.path_parameters, case.query = path, query
+    if case.media_type in BODIES and choice.random() < 0.7:
+        case.body = choice.choice(BODIES[case.media_type])
+
+
+@pytest.mark.parametrize(("path", "method"), OPERATIONS, ids=lambda part: part)
+def test_no_request_fails_the_server(schema, path, method):
+    operation = schema[path][method]
+    choice = random.Random(operation.label)
+    statuses, failures = set(), []
+
+    @settings(
+        max_examples=250 if operation.query else 40,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(case=operation.as_strategy())
+    def send(case):
+        make_plausible(case, choice)
+        response = case.call()
+        statuses.add(response.status_code)
+        try:
+            case.validate_response(response, checks=CHECKS)
+        except FailureGroup as failure:
+            failures.append(str(failure))
+
+    send()
+    assert failures == []
+    if operation.query:
+        # the answers come from behind the parsers, too
+        assert {200, 400, 404} <= statuses
+
+
+def test_requests_that_once_failed(server):
+    for query, status in {
+        # nothing on the grid, and so nothing to reproject
+        "subset?variables=spatial_ref&crs=EPSG:3413": 400,
+        "subset?variables=spatial_ref&bbox=-117,36.13,-116.99,36.15&f=json": 400,
+    }.items():
+        assert httpx.get(f"{server}/datasets/stack/{query}").status_code == status, query
