@@ -1,26 +1,34 @@
 """A real server for real clients, and a count of the values that they compared."""
 
 import contextlib
+import itertools
+import json
 import socket
+import subprocess
+import sys
 import threading
 import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 
+import boto3
 import pytest
 import uvicorn
 import yaml
+from starlette.applications import Starlette
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
 from cubegate.app import create_app
 from cubegate.settings import load_settings
 
 
 @contextlib.contextmanager
-def served(config):
-    """Serve the configuration file `config` from a thread on a free port; gives the base URL."""
+def running(application):
+    """Serve an ASGI application from a thread on a free port; gives the base URL."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(
-            uvicorn.Config(create_app(load_settings(config, {}), {}), log_level="warning")
-        )
+        server = uvicorn.Server(uvicorn.Config(application, log_level="warning"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
         thread.start()
         while not server.started and thread.is_alive():
@@ -32,19 +40,122 @@ def served(config):
             thread.join()
 
 
+def served(config, environment=None):
+    """Serve the configuration file `config`; gives the base URL."""
+    environment = environment or {}
+    return running(create_app(load_settings(config, environment), environment))
+
+
+@pytest.fixture(scope="session")
+def serve_configuration():
+    """Serve a configuration file with the secrets in `environment`; returns the base URL."""
+    with contextlib.ExitStack() as stack:
+        yield lambda config, environment: stack.enter_context(served(config, environment))
+
+
+@pytest.fixture(scope="session")
+def serve_application():
+    """Serve an ASGI application; returns the base URL."""
+    with contextlib.ExitStack() as stack:
+        yield lambda application: stack.enter_context(running(application))
+
+
+@pytest.fixture(scope="session")
+def serve_folder(serve_application):
+    """Serve the files below a folder, with ranges and without listings; returns the base URL."""
+    return lambda folder: serve_application(Starlette(routes=[Mount("/", StaticFiles(directory=folder))]))
+
+
+class ObjectStores:
+    """Two S3 servers: one that anybody may read, and one where each bucket opens to its own keys alone."""
+
+    open = "stack-open"
+    locked = ("stack-cubes", "stack-granules", "stack-closed")
+
+    def __init__(self, open_url, locked_url):
+        self.open_url, self.locked_url = open_url, locked_url
+        self._client("s3", open_url).create_bucket(Bucket=self.open)
+        iam, s3 = self._client("iam", locked_url), self._client("s3", locked_url)
+        self.keys = {}
+        for bucket in self.locked:
+            s3.create_bucket(Bucket=bucket)
+            iam.create_user(UserName=bucket)
+            resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
+            statement = {"Effect": "Allow", "Action": "s3:*", "Resource": resources}
+            policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+            iam.put_user_policy(UserName=bucket, PolicyName="own", PolicyDocument=policy)
+            key = iam.create_access_key(UserName=bucket)["AccessKey"]
+            self.keys[bucket] = (key["AccessKeyId"], key["SecretAccessKey"])
+
+    @staticmethod
+    def _client(service, url):
+        return boto3.client(
+            service,
+            region_name="us-east-1",
+            endpoint_url=url,
+            aws_access_key_id="root",
+            aws_secret_access_key="root",
+        )
+
+    def upload(self, folder, pattern="*"):
+        """Copy the files below `folder` that match `pattern` into every bucket."""
+        targets = [(self._client("s3", self.open_url), self.open)]
+        targets += [(self._client("s3", self.locked_url), bucket) for bucket in self.locked]
+
+        def put(target, file):
+            client, bucket = target
+            key = str(file.relative_to(folder))
+            client.put_object(Bucket=bucket, Key=key, Body=file.read_bytes(), ACL="public-read")
+
+        files = [file for file in folder.rglob(pattern) if file.is_file()]
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda pair: put(*pair), itertools.product(targets, files)))
+
+    def lock(self):
+        """From now on the second server asks for keys."""
+        url = f"{self.locked_url}/moto-api/reset-auth"
+        request = urllib.request.Request(url, b"0", {"Content-Type": "text/plain"}, method="POST")  # noqa: S310 - loopback
+        urllib.request.urlopen(request).close()  # noqa: S310 - loopback
+
+
+@contextlib.contextmanager
+def object_server():
+    """An S3 server in a process of its own; gives its URL."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        while True:
+            assert process.poll() is None, "moto did not start"
+            with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
+                break
+            time.sleep(0.05)
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+@pytest.fixture(scope="session")
+def object_stores():
+    with object_server() as open_url, object_server() as locked_url:
+        yield ObjectStores(open_url, locked_url)
+
+
 @pytest.fixture
 def serve_collections(tmp_path):
-    """Serve collections, given as dictionaries; the address prefixes in `allow` may be read."""
+    """Serve collections, given as dictionaries, that may read the prefixes in `allow` and `upstreams`."""
     with contextlib.ExitStack() as stack:
 
-        def serve(*collections, allow):
+        def serve(*collections, allow, upstreams=None):
             directory = tmp_path / "config"
             (directory / "collections").mkdir(parents=True)
             for collection in collections:
                 file = directory / "collections" / f"{collection['id']}.yaml"
                 file.write_text(yaml.safe_dump(collection))
             (directory / "cubegate.yaml").write_text(
-                yaml.safe_dump({"upstreams": {prefix: {} for prefix in allow}})
+                yaml.safe_dump({"upstreams": {prefix: {} for prefix in allow} | (upstreams or {})})
             )
             return stack.enter_context(served(directory / "cubegate.yaml"))
 
