@@ -27,7 +27,8 @@ def write_granule(path, number, displacement):
             variable.standard_name, variable.units = f"projection_{name}_coordinate", "m"
             variable[:] = values
         mapping = file.createVariable("spatial_ref", "i4")
-        mapping.setncatts({**CRS.from_epsg(32611).to_cf()})
+        mapping.setncatts(CRS.from_epsg(32611).to_cf())
+        mapping[...] = 0
         for name, dtype, values in (
             ("displacement", "f4", displacement),
             ("coherence", "u1", np.full((HEIGHT, WIDTH), 10 + number)),

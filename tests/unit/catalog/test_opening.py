@@ -1,6 +1,7 @@
 """Collections as opened: every kind of source holds the granules' values, restricted where configured."""
 
 import asyncio
+import json
 import warnings
 
 import netCDF4
@@ -12,6 +13,7 @@ from pyproj import CRS
 from cubegate.cli import main
 from cubegate.errors import ConfigurationError, NotFound, UpstreamRefused
 
+ARRAYS = ("coherence", "displacement", "spatial_ref", "time", "x", "y")
 KERCHUNK = "source: {kind: kerchunk, href: ../stack/stack.json}"
 
 
@@ -104,9 +106,10 @@ async def test_the_crs_of_the_arrays_is_that_of_the_granules_or_of_the_configura
     catalog = opened(own=KERCHUNK, given=f"crs: EPSG:32612\n{KERCHUNK}")
     for name, code in (("own", 32611), ("given", 32612)):
         cube = await catalog.get(name)
-        found = await cube._crs_of_arrays()
-        assert set(found) == {"displacement", "coherence"}
-        assert CRS.from_wkt(found["displacement"]).to_epsg(min_confidence=20) == code
+        documents = await cube.documents()
+        written = {name: json.loads(documents.get(f"{name}/.zattrs").body).get("_CRS") for name in ARRAYS}
+        assert {name for name, crs in written.items() if crs} == {"displacement", "coherence"}
+        assert CRS.from_wkt(written["displacement"]["wkt"]).to_epsg(min_confidence=20) == code
 
 
 async def test_a_group_that_does_not_exist_is_not_found(opened, stack):
