@@ -22,9 +22,11 @@ __all__ = [
     "ChunkAddress",
     "EncodedStore",
     "ZarrTree",
+    "byte_range",
     "content_etag",
     "link_to",
     "listing",
+    "unsatisfiable",
 ]
 
 _RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
@@ -56,15 +58,12 @@ class ByteResponse:
         Several ranges at once get the whole body, as does a range of another entity (If-Range).
         """
         headers = self._headers()
-        bounds = _bounds(request.headers, self.etag, len(body))
+        bounds = byte_range(request.headers, self.etag, len(body))
         status = 200
         if bounds is not None:
             start, stop = bounds
             if start >= stop:
-                detail = f"The range is outside the {len(body)} bytes of this resource."
-                return problem(
-                    416, "Range not satisfiable", detail, {"Content-Range": f"bytes */{len(body)}"}
-                )
+                return unsatisfiable(len(body))
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
             status, body = 206, body[start:stop]
         headers["Content-Length"] = str(len(body))
@@ -85,8 +84,14 @@ def _holds(held: str, etag: str) -> bool:
     return etag in (tag.strip().removeprefix("W/") for tag in held.split(","))
 
 
-def _bounds(headers: Headers, etag: str, length: int) -> tuple[int, int] | None:
-    """The start and stop of the asked range, empty where it is unsatisfiable; None for the whole."""
+def unsatisfiable(length: int) -> Response:
+    """Return the problem of a range that is outside the `length` bytes of a resource."""
+    detail = f"The range is outside the {length} bytes of this resource."
+    return problem(416, "Range not satisfiable", detail, {"Content-Range": f"bytes */{length}"})
+
+
+def byte_range(headers: Headers, etag: str, length: int) -> tuple[int, int] | None:
+    """Return the start and stop of the asked range, empty where it is unsatisfiable; None for the whole."""
     match = _RANGE.fullmatch(headers.get("range", "").strip())
     if match is None or headers.get("if-range", etag).strip() != etag:
         return None

@@ -8,10 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 
 from fastapi import Request
 from starlette.concurrency import iterate_in_threadpool
+from starlette.datastructures import Headers
 from starlette.responses import FileResponse, Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from cubegate import __version__
+from cubegate.api.byte_responses import byte_range, unsatisfiable
 from cubegate.api.dependencies import services
 from cubegate.api.head import HEADERS_ONLY
 from cubegate.api.spool import SpooledFile
@@ -86,7 +88,13 @@ class _SpooledResponse(FileResponse):
         self._file = file
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the whole, the asked ranges, or the headers alone."""
+        """Send the whole, the one range that was asked for, or the headers alone."""
+        bounds = byte_range(Headers(scope=scope), self.headers.get("etag", ""), self._file.nbytes)
+        if bounds is None or scope["method"] == "POST":
+            scope = {**scope, "headers": [header for header in scope["headers"] if header[0] != b"range"]}
+        elif bounds[0] >= bounds[1]:
+            await unsatisfiable(self._file.nbytes)(scope, receive, send)
+            return
         if scope.get(HEADERS_ONLY):
             scope = {**scope, "method": "HEAD"}
         await super().__call__(scope, receive, send)

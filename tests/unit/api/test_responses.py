@@ -82,6 +82,10 @@ def test_a_post_is_answered_whatever_the_client_holds(server):
         ("bytes=95-", 206, b"56789"),
         ("bytes=-3", 206, b"789"),
         ("bytes=100-", 416, None),
+        ("bytes=9-1", 200, b"0123456789" * 10),
+        ("bytes=0-1,5-6", 200, b"0123456789" * 10),
+        ("pages=1-2", 200, b"0123456789" * 10),
+        ("nonsense", 200, b"0123456789" * 10),
     ],
 )
 def test_ranges_of_a_spooled_answer(server, asked, status, content):
@@ -91,7 +95,11 @@ def test_ranges_of_a_spooled_answer(server, asked, status, content):
     assert response.status_code == status
     if content is not None:
         assert response.content == content
+    if status == 206:
         assert response.headers["content-range"].endswith("/100")
+    if status == 416:
+        assert response.headers["content-range"] == "bytes */100"
+        assert response.json()["status"] == 416
     assert response.headers["access-control-allow-origin"] == "*"
     assert server.control.produced == 0
 
