@@ -43,8 +43,8 @@ class EncodedArray:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """The dtype of the values, as stored."""
-        return self.metadata.dtype
+        """The dtype of the values: as stored, in native byte order."""
+        return self.metadata.dtype.newbyteorder("=")
 
     def cost(self, indexers: Sequence[Indexer]) -> ChunkCost:
         """Return the price of reading one indexer a dimension, without reading anything.

@@ -1,6 +1,7 @@
 """Datasets over an encoded store: every way of indexing gives what NumPy gives on the file's own values."""
 
 import asyncio
+import json
 import warnings
 
 import numpy as np
@@ -176,6 +177,27 @@ async def open_path(path, bridge, group=""):
         return await (await open_dataset(store, bridge, group=group)).load_async()
     finally:
         await upstreams.aclose()
+
+
+async def test_swapped_bytes_are_native_values(tmp_path, bridge):
+    values = np.array([[5, 2**31 - 1, -3], [0, 7, 2**31 - 1]], ">i4")
+    stored = xr.Dataset(
+        {"plain": (("y", "x"), values), "unsigned": (("y", "x"), values, {"_Unsigned": "true"})}
+    )
+    encoding = {"plain": {"_FillValue": None}}
+    stored.to_zarr(tmp_path / "a.zarr", zarr_format=2, encoding=encoding)
+    array = json.loads((tmp_path / "a.zarr/unsigned/.zarray").read_text())
+    (tmp_path / "a.zarr/unsigned/.zarray").write_text(json.dumps({**array, "fill_value": 2**31 - 1}))
+    (tmp_path / "a.zarr/.zmetadata").unlink()
+    upstreams = open_upstreams({f"{tmp_path.as_uri()}/": UpstreamSettings()}, {})
+    url = (tmp_path / "a.zarr").as_uri()
+    dataset = await open_dataset(await open_zarr_store(url, upstreams, group="", missing="fill"), bridge)
+    plain, unsigned = await dataset.plain.load_async(), await dataset.unsigned.load_async()
+    await upstreams.aclose()
+    assert plain.dtype == np.dtype("i4")
+    np.testing.assert_array_equal(plain, values)
+    # xarray itself misses the fill of swapped unsigned integers
+    np.testing.assert_array_equal(unsigned, [[5, np.nan, 2**32 - 3], [0, 7, np.nan]])
 
 
 async def test_times_that_cannot_be_decoded_stay_numbers(tmp_path, bridge, caplog):
