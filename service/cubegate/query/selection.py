@@ -84,7 +84,8 @@ class Selection:
             InvalidParameter, NotAcceptable: a variable cannot be reprojected.
         """
         # a copy, so that nothing read stays behind in the variables of the shared dataset
-        loaded = await self.dataset.copy(deep=False).load_async()
+        loaded = self.dataset.copy(deep=False)
+        await asyncio.gather(*[_load(variable) for variable in loaded.variables.values()])
         if self.time is not None:
             order = order_times(loaded[self.time].values)
             loaded = loaded if order is None else loaded.isel({self.time: order})
@@ -99,6 +100,14 @@ class Selection:
         dataset = reproject(self.dataset, self.x, self.y, target)
         x, y = target.names
         return replace(self, dataset=dataset, x=x, y=y, crs=name_crs(target.crs), target=None)
+
+
+async def _load(variable: xr.Variable) -> None:
+    try:
+        await variable.load_async()
+    except NotImplementedError:
+        # xarray's arrays of swapped bytes, of truth values and of characters cannot be awaited
+        await asyncio.to_thread(variable.load)
 
 
 def lead_time(dataset: xr.Dataset, grid: Grid) -> tuple[xr.Dataset, str | None]:

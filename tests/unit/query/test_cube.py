@@ -86,6 +86,22 @@ async def test_attributes_do_not_refer_to_what_is_not_there(utm):
     assert utm["time"].attrs["bounds"] == "time_bnds"
 
 
+async def test_truth_values_and_characters_are_loaded_too(utm):
+    flags = (np.arange(utm.sizes["y"] * utm.sizes["x"]) % 3 == 0).reshape(utm.sizes["y"], utm.sizes["x"])
+    stored = xr.Dataset(
+        {
+            "flag": (("y", "x"), flags.astype("i1"), {"dtype": "bool", "grid_mapping": "spatial_ref"}),
+            "name": (("y", "letter"), np.full((utm.sizes["y"], 3), b"a")),
+        }
+    ).merge(utm.drop_vars("displacement"))
+    found = await _ask(xr.decode_cf(stored), (400_300, 3_899_000, 401_000, 3_899_500), names=("flag", "name"))
+    box = found.dataset
+    rows, columns = utm.indexes["y"].get_indexer(box.y), utm.indexes["x"].get_indexer(box.x)
+    assert box.flag.dtype == bool
+    np.testing.assert_array_equal(box.flag, flags[np.ix_(rows, columns)])
+    assert set(box.name.to_numpy().tolist()) == {b"aaa"}
+
+
 async def test_nothing_stays_loaded_in_the_shared_dataset(utm, tmp_path):
     utm.to_zarr(tmp_path / "cube.zarr", zarr_format=2)
     lazy = xr.open_zarr(tmp_path / "cube.zarr", chunks=None)
