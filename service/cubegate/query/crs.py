@@ -99,8 +99,8 @@ def transform_points(
         check_degrees(xs, ys, parameter)
     if same_crs(source, target):
         return xs, ys
-    forward = transformer(source, target)
     try:
+        forward = transformer(source, target)
         new_x, new_y = forward.transform(xs, ys)
         back = forward.transform(new_x, new_y, direction="INVERSE")
     except ProjError as error:

@@ -71,6 +71,12 @@ def test_a_point_that_the_projection_cannot_hold_is_refused():
         transform_points(CRS.from_epsg(4326), geostationary, 105, 0, "coords")
 
 
+def test_there_is_no_way_from_another_celestial_body():
+    with pytest.raises(InvalidParameter, match="outside the area of use") as caught:
+        transform_bounds(parse_crs("IAU_2015:30100"), parse_crs("EPSG:32611"), (1, 2, 3, 4), "bbox")
+    assert caught.value.parameter == "bbox"
+
+
 def test_separation_is_geodesic_in_degrees_and_plane_otherwise():
     expected = Geod(ellps="WGS84").inv(-117, 34, -117.1, 34.2)[2]
     assert separation(CRS.from_epsg(4326), [-117], [34], [-117.1], [34.2])[0] == pytest.approx(
