@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,8 @@ MAX_BODY = 16 * 2**20
 MEDIA_TYPES = ("application/geo+json", "application/json", "text/csv")
 
 Row = tuple[float, float, str | None]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def read_points(body: bytes, media_type: str, crs: CRS | None, limit: int) -> Points:
@@ -129,7 +132,10 @@ def _read_feature(feature: Any, where: str) -> Iterator[Row]:
     named = feature.get("id", properties.get("id") if isinstance(properties, dict) else None)
     if named is not None and (isinstance(named, bool) or not isinstance(named, str | int | float)):
         raise InvalidParameter("body", f"{where} has an id that is neither text nor a number.")
-    yield from _read_geometry(feature.get("geometry"), where, None if named is None else str(named))
+    name = None if named is None else str(named)
+    if name is not None and _SURROGATE.search(name):
+        raise InvalidParameter("body", f"{where} has an id with half a character (a lone surrogate).")
+    yield from _read_geometry(feature.get("geometry"), where, name)
 
 
 def _read_geometry(geometry: Any, where: str, name: str | None) -> Iterator[Row]:

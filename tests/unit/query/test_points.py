@@ -98,6 +98,16 @@ def test_a_bad_feature_is_named(document, match):
         _geojson(document)
 
 
+def test_an_id_with_half_a_character_is_refused():
+    body = json.dumps(_feature(1, 2, id="a\ud800")).encode()
+    with pytest.raises(InvalidParameter, match=r"The feature has an id .* surrogate") as caught:
+        read_points(body, "application/geo+json", None, 100)
+    assert caught.value.parameter == "body"
+    assert _geojson(_feature(1, 2, id="\N{SNOWFLAKE}\N{DESERT ISLAND}")).ids == (
+        "\N{SNOWFLAKE}\N{DESERT ISLAND}",
+    )
+
+
 @pytest.mark.parametrize(
     "body", [b"{", b"\xff\xfe", b'{"type": "Point", "coordinates": [NaN, 1]}', b"[" * 100_000]
 )
