@@ -66,6 +66,7 @@ class CubeOpener:
             group=source.group,
             allow_missing_partitions=source.allow_missing_partitions,
             fill=source.fill,
+            require_coordinates=False,
         )
 
     def _cube(

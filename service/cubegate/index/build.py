@@ -8,6 +8,7 @@ from typing import Literal
 from urllib.parse import urlsplit
 
 from cubegate.chunks.source import ChunkReference, ObjectSource
+from cubegate.errors import UpstreamError
 from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json
 from cubegate.index.builders.kerchunk_parquet import build_from_kerchunk_parquet
 from cubegate.index.index import Index
@@ -26,12 +27,14 @@ async def build_index(
     group: str = "",
     allow_missing_partitions: Collection[str] = (),
     fill: Literal["auto", "declared", "storage"] = "auto",
+    require_coordinates: bool = True,
     progress: Progress = silent,
 ) -> Index:
     """Build the index of a kerchunk JSON file or Parquet store at `url`.
 
     Small coordinates are copied into the index, and fill values are settled as `fill` says; with
-    "auto" arrays that the references lost are left out. `progress` is told of each step.
+    "auto" arrays that the references lost are left out. A coordinate that cannot be read fails the
+    build, or stays upstream where `require_coordinates` is false. `progress` is told of each step.
 
     Raises:
         InvalidReference: the references are malformed or not allowed.
@@ -59,5 +62,10 @@ async def build_index(
             group=group,
             progress=progress,
         )
-    settled = await settle_references(index, source, policy=fill, progress=progress)
-    return await inline_small_arrays(settled, source, progress=progress)
+    settled = await settle_references(index, source, policy=fill, group=group.strip("/"), progress=progress)
+    try:
+        return await inline_small_arrays(settled, source, progress=progress)
+    except UpstreamError:
+        if require_coordinates:
+            raise
+        return settled

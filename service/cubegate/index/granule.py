@@ -150,8 +150,9 @@ def _find_dataset(h5py: ModuleType, granule: Any, path: str) -> Any | None:
     # references built from a group leave its path out
     names: list[str] = []
     granule.visit(names.append)
-    candidates = [granule[name] for name in names if name.endswith(f"/{path}")]
-    return candidates[0] if len(candidates) == 1 and isinstance(candidates[0], h5py.Dataset) else None
+    found = [granule[name] for name in names if name.endswith(f"/{path}")]
+    candidates = [item for item in found if isinstance(item, h5py.Dataset)]
+    return candidates[0] if len(candidates) == 1 else None
 
 
 def _declaration(dataset: Any) -> GranuleArray:

@@ -43,7 +43,7 @@ _Answers = Mapping[str, GranuleArray]
 
 @dataclass(frozen=True)
 class _Question:
-    """What the references leave open of one array, and the granule to ask.
+    """What the references leave open of one array, and which granule to ask for what.
 
     `fill`: whether its fill value means missing. `absent`: whether the granule holds chunks that
     they lack; `allocated` is the number of those that they name.
@@ -51,6 +51,7 @@ class _Question:
 
     array: ArrayMetadata
     url: str
+    path_in_granule: str
     fill: bool
     absent: bool
     allocated: int
@@ -63,9 +64,11 @@ class _Question:
 
 
 async def settle_references(
-    index: Index, source: ChunkSource, *, policy: Policy, progress: Progress = silent
+    index: Index, source: ChunkSource, *, policy: Policy, group: str = "", progress: Progress = silent
 ) -> Index:
     """Return `index` with the fill settled of arrays that have no `_FillValue` attribute.
+
+    `group` is the path that the index's root has in the references.
 
     `declared` leaves `fill_value` to mean missing, as xarray reads it. `storage` says that it
     does not where it is zero, empty or netCDF's default. `auto` asks a granule: in HDF5 a
@@ -87,7 +90,7 @@ async def settle_references(
             index,
             {p: merely_storage for p, a in arrays if _is_fill_open(index, a) and _looks_like_storage(a)},
         )
-    questions = _questions(index)
+    questions = _questions(index, group)
     answers = await _ask_all(questions, source, progress)
     unanswered = [q.array.path for q in questions if not q.is_answered(answers.get(q.array.path))]
     fills = {q.array.path: answers[q.array.path] for q in questions if q.fill and q.array.path in answers}
@@ -122,7 +125,7 @@ def _looks_like_storage(array: ArrayMetadata) -> bool:
     return bool(fill == 0) or (default is not None and bool(fill == array.dtype.type(default)))
 
 
-def _questions(index: Index) -> list[_Question]:
+def _questions(index: Index, group: str) -> list[_Question]:
     found = []
     for path, array in index.hierarchy.arrays.items():
         counts = index.counts(path)
@@ -135,7 +138,8 @@ def _questions(index: Index) -> list[_Question]:
             # an array that is inlined as a whole came from the granules of the others
             first = granules[0] if granules else 0
             url = index.urls[first] if index.granules else ""
-            found.append(_Question(array, url, fill, absent, counts.allocated))
+            path_in_granule = f"{group}/{path}".strip("/")
+            found.append(_Question(array, url, path_in_granule, fill, absent, counts.allocated))
     return found
 
 
@@ -154,10 +158,11 @@ async def _ask_all(
 
 
 async def _ask(url: str, source: ChunkSource, questions: Iterable[_Question]) -> dict[str, GranuleArray]:
-    paths = [question.array.path for question in questions]
-    absent = [question.array.path for question in questions if question.absent]
+    paths = {question.path_in_granule: question.array.path for question in questions}
+    absent = [question.path_in_granule for question in questions if question.absent]
     try:
-        return await ask_granule(url, source, paths, contents=absent)
+        answers = await ask_granule(url, source, paths, contents=absent)
+        return {paths[path]: answer for path, answer in answers.items()}
     except (UpstreamError, UnreadableGranuleError) as error:
         _log.warning("the first granule of %s cannot be asked about its fill: %s", ", ".join(paths), error)
         return {}
