@@ -98,6 +98,11 @@ class ChunkTable:
         rows = chunks @ _strides(self.grid, self.pencil_axis)
         return Rows(self.granule.take(rows), self.offset.take(rows), self.length.take(rows))
 
+    def chunks_of(self, rows: Numbers) -> Numbers:
+        """Return the chunk grid coordinates, of shape (n, ndim), of entries in table order."""
+        strides = _strides(self.grid, self.pencil_axis)
+        return rows[:, np.newaxis] // strides % np.array(self.grid, dtype=np.int64)
+
     def all(self) -> Rows:
         """Return all entries, in table order."""
         return Rows(self.granule.all(), self.offset.all(), self.length.all())

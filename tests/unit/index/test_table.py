@@ -96,3 +96,15 @@ def test_urls_beyond_the_memory_bound_are_decoded_anew(monkeypatch):
     for first in range(6):
         assert table[first : first + 3] == urls[first : first + 3]
     assert table[0:9] == urls
+
+
+@pytest.mark.parametrize(("shape", "names"), [((5, 3, 4), "tyx"), ((3, 5, 4), "ytx"), ((3, 4, 5), "yxt")])
+def test_rows_name_the_chunks_that_look_up_finds(shape, names):
+    document = {"zarr_format": 2, "shape": shape, "chunks": (1, 1, 1), "dtype": "<i4", "fill_value": 0,
+                "order": "C", "filters": None, "compressor": None}  # fmt: skip
+    array = parse_array_v2("v", document, {"_ARRAY_DIMENSIONS": list(names)})
+    numbers = np.arange(60)
+    table = table_in_c_order(array, Rows(numbers, numbers, numbers))
+    chunks = table.chunks_of(np.arange(60))
+    assert table.look_up(chunks).granule.tolist() == table.all().granule.tolist()
+    assert len(np.unique(chunks, axis=0)) == 60
