@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import threading
 import time
@@ -24,7 +25,14 @@ from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.checking import check_cube
 from cubegate.catalog.inspection import describe_cube
 from cubegate.errors import ConfigurationError, CubegateError
-from cubegate.settings import ServerSettings, Settings, UpstreamSettings, load_settings, validate_section
+from cubegate.settings import (
+    CacheSettings,
+    ServerSettings,
+    Settings,
+    UpstreamSettings,
+    load_settings,
+    validate_section,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -98,7 +106,10 @@ def _positive(text: str) -> int:
 
 @asynccontextmanager
 async def _opened_catalog(config: Path) -> AsyncIterator[Catalog]:
-    catalog, upstreams, bridge, cache = open_catalog(load_settings(config, os.environ), os.environ)
+    """Open the catalog without a cache, which would hide what became of the upstream, and without a log."""
+    logging.getLogger("cubegate").setLevel(logging.ERROR)
+    settings = load_settings(config, os.environ).model_copy(update={"cache": CacheSettings(memory=0)})
+    catalog, upstreams, bridge, cache = open_catalog(settings, os.environ)
     try:
         yield catalog
     finally:
