@@ -184,7 +184,9 @@ def test_every_make_target_that_the_docs_name_exists():
     code = [block for page in PAGES for block in fenced_blocks(page.relative_to(ROOT))]
     spans = [span for page in PAGES for span in re.findall(r"`(make [^`]+)`", page.read_text("utf-8"))]
     named = {
-        name for text in (*code, *spans) for name in re.findall(r"^make ([a-z0-9-]+)", text, flags=re.MULTILINE)
+        name
+        for text in (*code, *spans)
+        for name in re.findall(r"^make ([a-z0-9-]+)", text, flags=re.MULTILINE)
     }
     assert {"demo", "test"} <= named
     assert named <= targets
