@@ -31,6 +31,11 @@ class Cost(Protocol):
 class Priced(Protocol):
     """An array that tells what reading a part of it costs, one indexer a dimension."""
 
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape as stored."""
+        ...
+
     def cost(self, indexers: tuple[Indexer, ...]) -> Cost:
         """Return the price of one selection."""
         ...
@@ -128,7 +133,10 @@ def plan_reads(
         variable = dataset.variables[name]
         array = variable.encoding.get("encoded_array")
         if array is not None:
-            reads.append(Read(array, tuple(indexers.get(str(dim), slice(None)) for dim in variable.dims)))
+            # decoding joins characters to text, and so takes away their dimension, the last one
+            joined = [slice(None)] * (len(array.shape) - variable.ndim)
+            along = [indexers.get(str(dim), slice(None)) for dim in variable.dims]
+            reads.append(Read(array, (*along, *joined)))
     return tuple(reads)
 
 
