@@ -183,6 +183,12 @@ def server(cubes, tmp_path_factory):
         yield _asking(client)
 
 
+@pytest.fixture(scope="session")
+def running():
+    """Run an app on a free port while the context lasts; gives a client of its datasets."""
+    return _running
+
+
 @pytest.fixture
 def serve(cubes, tmp_path):
     """Start a server of its own with other limits."""
