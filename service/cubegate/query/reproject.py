@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from pyproj import CRS
+from pyproj.exceptions import ProjError
 
 from cubegate.errors import InvalidParameter, NotAcceptable
 from cubegate.query.axis import Axis
@@ -74,6 +75,8 @@ def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) ->
     import rasterio.warp  # noqa: PLC0415
 
     with _explained():
+        # GDAL takes a place on another celestial body for the same one here
+        transformer(crs, source_crs)
         found, width, height = rasterio.warp.calculate_default_transform(
             rasterio.crs.CRS.from_wkt(source_crs.to_wkt()),
             rasterio.crs.CRS.from_wkt(crs.to_wkt()),
@@ -89,13 +92,13 @@ def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) ->
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """Turn the errors of GDAL, which its own class of errors does not all cover, into ours."""
+    """Turn the errors of PROJ and of GDAL, which its own class of errors does not all cover, into ours."""
     import rasterio._err  # noqa: PLC0415 - heavy, and optional
     import rasterio.errors  # noqa: PLC0415
 
     try:
         yield
-    except (rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:  # noqa: SLF001 - not exported
+    except (ProjError, rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:  # noqa: SLF001 - not exported
         raise InvalidParameter(
             "crs",
             "The box, or a part of it, has no place in the asked CRS.",

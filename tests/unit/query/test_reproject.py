@@ -163,6 +163,14 @@ async def test_a_crs_that_has_no_place_for_the_box_is_refused(utm, resampling):
     assert caught.value.parameter == "crs"
 
 
+def test_a_crs_of_another_celestial_body_is_refused_before_reading(globe, utm):
+    for dataset in (globe, utm):
+        grid, names = choose_variables(dataset, None, GridSettings())
+        with pytest.raises(InvalidParameter, match="no place") as caught:
+            select_cube(dataset, grid, names, CubeQuery(target_crs=parse_crs("IAU_2015:30100")))
+        assert caught.value.parameter == "crs"
+
+
 async def test_a_crs_that_cf_cannot_describe_is_refused(utm):
     with pytest.raises(InvalidParameter, match="CF grid mapping"):
         await _ask(utm, parse_crs("+proj=ob_tran +o_proj=longlat +o_lat_p=30"))
