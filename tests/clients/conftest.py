@@ -1,4 +1,4 @@
-"""A real server for real clients, and a count of the values that they compared."""
+"""A real server for real clients."""
 
 import contextlib
 import itertools
@@ -6,14 +6,12 @@ import json
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import boto3
 import pytest
-import uvicorn
 import yaml
 from starlette.applications import Starlette
 from starlette.routing import Mount
@@ -23,41 +21,29 @@ from cubegate.app import create_app
 from cubegate.settings import load_settings
 
 
-@contextlib.contextmanager
-def running(application):
-    """Serve an ASGI application from a thread on a free port; gives the base URL."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(application, log_level="warning"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started and thread.is_alive():
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
+@pytest.fixture(scope="session")
+def served(serving):
+    """Serve the configuration file `config` while the context lasts; gives the base URL."""
 
+    def served(config, environment=None):
+        environment = environment or {}
+        return serving(create_app(load_settings(config, environment), environment))
 
-def served(config, environment=None):
-    """Serve the configuration file `config`; gives the base URL."""
-    environment = environment or {}
-    return running(create_app(load_settings(config, environment), environment))
+    return served
 
 
 @pytest.fixture(scope="session")
-def serve_configuration():
+def serve_configuration(served):
     """Serve a configuration file with the secrets in `environment`; returns the base URL."""
     with contextlib.ExitStack() as stack:
         yield lambda config, environment: stack.enter_context(served(config, environment))
 
 
 @pytest.fixture(scope="session")
-def serve_application():
+def serve_application(serving):
     """Serve an ASGI application; returns the base URL."""
     with contextlib.ExitStack() as stack:
-        yield lambda application: stack.enter_context(running(application))
+        yield lambda application: stack.enter_context(serving(application))
 
 
 @pytest.fixture(scope="session")
@@ -144,7 +130,7 @@ def object_stores():
 
 
 @pytest.fixture
-def serve_collections(tmp_path):
+def serve_collections(tmp_path, served):
     """Serve collections, given as dictionaries, that may read the prefixes in `allow` and `upstreams`."""
     with contextlib.ExitStack() as stack:
 
@@ -160,28 +146,3 @@ def serve_collections(tmp_path):
             return stack.enter_context(served(directory / "cubegate.yaml"))
 
         yield serve
-
-
-@pytest.fixture
-def compared(record_property):
-    """Call with the arrays that were compared and found equal, to have their values counted."""
-    total = 0
-
-    def count(array):
-        nonlocal total
-        total += array.size
-
-    yield count
-    record_property("compared_values", total)
-
-
-def pytest_terminal_summary(terminalreporter):
-    counts = [
-        value
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        for name, value in getattr(report, "user_properties", ())
-        if name == "compared_values" and getattr(report, "when", "") == "teardown"
-    ]
-    if counts:
-        terminalreporter.write_line(f"{sum(counts):,} values compared by clients in {len(counts)} tests")

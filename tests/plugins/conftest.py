@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import threading
-import time
 from types import SimpleNamespace
 
 import cftime
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 import xarray as xr
 from pyproj import CRS
 
@@ -126,25 +122,6 @@ def _serve(directory, cubes, limits):
     return create_app(load_settings(directory / "cubegate.yaml", {}), {})
 
 
-@contextlib.contextmanager
-def _running(app):
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        with httpx.Client(
-            base_url=f"http://127.0.0.1:{listener.getsockname()[1]}/datasets", timeout=60
-        ) as client:
-            yield client
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 def _ask(client, path, status=200, **parameters):
     names = {"bbox_crs": "bbox-crs"}
     response = client.get(path, params={names.get(name, name): value for name, value in parameters.items()})
@@ -176,21 +153,27 @@ def decoded(cubes, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def server(cubes, tmp_path_factory):
-    """`ask(path, status=200, **parameters)` and the bare client of a server over all cubes."""
-    app = _serve(tmp_path_factory.mktemp("server"), cubes, "{points: 50}")
-    with _running(app) as client:
-        yield _asking(client)
+def running(serving):
+    """Run an app on a free port while the context lasts; gives a client of its datasets."""
+
+    @contextlib.contextmanager
+    def running(app):
+        with serving(app) as url, httpx.Client(base_url=f"{url}/datasets", timeout=60) as client:
+            yield client
+
+    return running
 
 
 @pytest.fixture(scope="session")
-def running():
-    """Run an app on a free port while the context lasts; gives a client of its datasets."""
-    return _running
+def server(cubes, tmp_path_factory, running):
+    """`ask(path, status=200, **parameters)` and the bare client of a server over all cubes."""
+    app = _serve(tmp_path_factory.mktemp("server"), cubes, "{points: 50}")
+    with running(app) as client:
+        yield _asking(client)
 
 
 @pytest.fixture
-def serve(cubes, tmp_path):
+def serve(cubes, tmp_path, running):
     """Start a server of its own with other limits."""
     with contextlib.ExitStack() as stack:
         started = []
@@ -198,6 +181,6 @@ def serve(cubes, tmp_path):
         def start(limits):
             started.append(limits)
             app = _serve(tmp_path / f"server{len(started)}", cubes, limits)
-            return _asking(stack.enter_context(_running(app)))
+            return _asking(stack.enter_context(running(app)))
 
         yield start

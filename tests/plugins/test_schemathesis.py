@@ -2,19 +2,14 @@
 
 import json
 import random
-import socket
-import threading
-import time
 
 import httpx
 import netCDF4
 import numpy as np
 import pytest
 import schemathesis
-import uvicorn
 from hypothesis import HealthCheck, Phase, given, settings
 from kerchunk.combine import MultiZarrToZarr
-from kerchunk.hdf import SingleHdf5ToZarr
 from pyproj import CRS
 from schemathesis.checks import not_a_server_error
 from schemathesis.core.failures import FailureGroup
@@ -120,14 +115,12 @@ def write_granule(path, number):
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory):
+def server(tmp_path_factory, scan_granule, serving):
     root = tmp_path_factory.mktemp("schemathesis")
     granules = [root / f"granule{number}.nc" for number in range(3)]
     for number, path in enumerate(granules):
         write_granule(path, number)
-    parts = [
-        SingleHdf5ToZarr(str(path), url=path.as_uri(), inline_threshold=0).translate() for path in granules
-    ]
+    parts = [scan_granule(path, inline_threshold=0) for path in granules]
     same = ["x", "y", "spatial_ref"]
     combined = MultiZarrToZarr(
         parts, concat_dims=["time"], identical_dims=same, remote_protocol="file", inline_threshold=0
@@ -138,16 +131,8 @@ def server(tmp_path_factory):
         f"upstreams: {{'{root.as_uri()}/': {{}}}}\ncollections: [stack.yaml]\nlimits: {{chunks: 30, points: 3}}\n"
     )
     app = create_app(load_settings(root / "cubegate.yaml", {}), {})
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        running = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-        thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not running.started:
-            time.sleep(0.01)
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        running.should_exit = True
-        thread.join()
+    with serving(app) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

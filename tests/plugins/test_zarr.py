@@ -1,19 +1,15 @@
 """The Zarr plugin over real HTTP, against the files that its cubes are made of."""
 
-import contextlib
 import json
 import shutil
 import socket
 import subprocess
-import threading
-import time
 
 import fsspec
 import h5py
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 import xarray as xr
 import zarr
 from pyproj import CRS
@@ -126,26 +122,10 @@ def files(tmp_path_factory, scan_granule):
     return root
 
 
-@contextlib.contextmanager
-def running(app):
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.fixture(scope="module")
-def server(files):
+def server(files, serving):
     app = create_app(load_settings(files / "cubegate.yaml", {}), {})
-    with running(app) as url:
+    with serving(app) as url:
         yield url
 
 
@@ -514,7 +494,7 @@ def test_openapi_describes_both_trees(server):
         assert [parameter["name"] for parameter in operation["parameters"]] == ["dataset_id", "key"]
 
 
-def test_an_upstream_that_hangs_is_504_within_the_deadline(files, tmp_path):
+def test_an_upstream_that_hangs_is_504_within_the_deadline(files, tmp_path, serving):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         origin = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         references = json.loads((files / "granule.json").read_text())
@@ -526,7 +506,7 @@ def test_an_upstream_that_hangs_is_504_within_the_deadline(files, tmp_path):
             "collections: [hanging.yaml]\nlimits: {deadline: 500ms}\n"
         )
         app = create_app(load_settings(tmp_path / "cubegate.yaml", {}), {})
-        with running(app) as url:
+        with serving(app) as url:
             answer = httpx.get(f"{url}/datasets/hanging/zarr/displacement/0.0.0", timeout=30)
             assert answer.status_code == 504
             assert answer.headers["retry-after"]

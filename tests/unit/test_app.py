@@ -121,16 +121,17 @@ def test_what_cannot_be_served_is_said_at_the_start(tmp_path, write_configuratio
 async def test_the_end_of_the_server_ends_its_threads_and_files(tmp_path, make_configured_stack):
     app = create_app(load_settings(make_configured_stack, {}), {})
     services = app.state.services
+    before = set(threading.enumerate())
     async with app.router.lifespan_context(app):
         # the sync path of xpublish plugins starts the reader's thread
         cube = await services.catalog.get("stack")
         await asyncio.to_thread(lambda: cube.dataset_now().displacement[0, 0, 0].values)
         response = await get(app, "/datasets/stack/subset?f=netcdf")
         assert response.status_code == 200
-        assert "cubegate-reader" in {thread.name for thread in threading.enumerate()}
+        (reader,) = {t for t in threading.enumerate() if t.name == "cubegate-reader"} - before
         (spooled,) = services.spool._files.values()
         assert spooled.path.exists()
-    assert "cubegate-reader" not in {thread.name for thread in threading.enumerate()}
+    assert not reader.is_alive()
     assert not spooled.path.exists()
 
 

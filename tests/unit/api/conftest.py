@@ -2,16 +2,12 @@
 
 import asyncio
 import contextlib
-import socket
-import threading
-import time
 from types import SimpleNamespace
 from typing import Annotated
 
 import httpx
 import numpy as np
 import pytest
-import uvicorn
 import xarray as xr
 from fastapi import APIRouter, Depends, Request
 from pydantic import PrivateAttr
@@ -104,22 +100,6 @@ class TrialPlugin(Plugin):
         return await respond(request, cube, TrialFormat(), produce, filename="trial", body=body)
 
 
-@contextlib.contextmanager
-def running(app):
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
-        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
-        thread.start()
-        while not server.started:
-            time.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-        finally:
-            server.should_exit = True
-            thread.join()
-
-
 def control():
     return SimpleNamespace(error=None, produced=0, delay=0.0, failing=False)
 
@@ -138,7 +118,7 @@ def root(tmp_path_factory, make_stack, write_configuration):
 
 
 @pytest.fixture(scope="session")
-def serve(root):
+def serve(root, serving):
     """Run a server with other settings for a while."""
 
     @contextlib.contextmanager
@@ -148,7 +128,7 @@ def serve(root):
             load_settings(root / "cubegate.yaml", environment), {}, more_plugins={"trial": trial}
         )
         with (
-            running(app) as url,
+            serving(app) as url,
             httpx.Client(base_url=url, headers={"Origin": "https://a.example"}) as client,
         ):
             yield SimpleNamespace(url=url, http=client, app=app, control=trial._control, root=root)
