@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
-from cubegate.api import PROBLEM_RESPONSES, Datacube, LimitSettings, datacube, limits
+from cubegate.api import PROBLEM_RESPONSES, Datacube, LimitSettings, datacube, formats, limits
+from cubegate.formats.output import OutputFormat, choose_format
 from cubegate.query import parameters
 from cubegate.query.budget import Plan, plan_query
 from cubegate.query.variables import GridSettings
@@ -48,11 +50,14 @@ async def read_price(
     request: Request,
     cube: Annotated[Datacube, Depends(datacube)],
     limits: Annotated[LimitSettings, Depends(limits)],
+    formats: Annotated[Mapping[str, OutputFormat], Depends(formats)],
 ) -> dict[str, Any]:
     """Answer the price of the query that the query string names."""
     items = request.query_params.multi_items()
     is_point = any(name in POINT_NAMES for name, _ in items)
     asked = parameters.read_position(items) if is_point else parameters.read_cube(items)
+    if asked.format is not None:
+        choose_format(formats, asked.format, "series" if is_point else "cube")
     dataset = await cube.dataset(asked.group)
     names = cube.dimensions
     settings = GridSettings(cube.crs, names.x, names.y, names.time)

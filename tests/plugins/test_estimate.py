@@ -86,6 +86,9 @@ def test_no_chunk_is_read(serve, tmp_path):
         ({"bbox": "1"}, "bbox"),
         ({"variables": "no"}, "variables"),
         ({"level": "1"}, "level"),
+        ({"f": "bogus"}, "f"),
+        ({"f": "geotiff", "lon": LON, "lat": LAT}, "f"),
+        ({"resampling": "bogus"}, "resampling"),
     ],
 )
 def test_a_bad_query_names_its_parameter(server, asked, parameter):

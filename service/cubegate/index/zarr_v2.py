@@ -32,7 +32,7 @@ def parse_array_v2(
     """Read one `.zarray` and its `.zattrs`.
 
     `fill_declared` says whether `fill_value` is also the CF missing value, as xarray takes it,
-    or merely what unallocated chunks hold. A `_FillValue` attribute always wins.
+    or merely what unallocated chunks hold, as with booleans always. A `_FillValue` attribute wins.
 
     Raises:
         InvalidMetadata: the document is malformed.
@@ -69,7 +69,8 @@ def _parse(
     if order not in ("C", "F"):
         raise InvalidMetadata(f"array {path!r}: its order is {order!r}, not C or F")
     fill = parse_fill_v2(document.get("fill_value"), dtype)
-    declared = fill if fill_declared else None
+    # a truth value has none to spare for "missing": false is zarr-python's default, and a value
+    declared = fill if fill_declared and dtype.kind != "b" else None
     if "_FillValue" in attributes:
         declared = parse_fill_attribute(attributes.pop("_FillValue"), dtype)
     names = attributes.pop("_ARRAY_DIMENSIONS", None)

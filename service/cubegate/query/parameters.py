@@ -15,6 +15,7 @@ from cubegate.query.crs import Bounds, lonlat, parse_crs, same_crs
 from cubegate.query.cube import CubeQuery
 from cubegate.query.interval import Interval, parse_interval
 from cubegate.query.position import Points, PositionQuery
+from cubegate.query.reproject import check_resampling
 
 _NUMBER = r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+)?"
 _POINT = re.compile(rf"\s*POINT\s*\(\s*({_NUMBER})\s+({_NUMBER})\s*\)\s*", re.IGNORECASE | re.ASCII)
@@ -129,6 +130,8 @@ def read_cube(items: Iterable[tuple[str, str]]) -> Request:
     """
     given = _once(items)
     named = given.get("bbox-crs", "OGC:CRS84")
+    resampling = given.get("resampling", "nearest")
+    check_resampling(resampling)
     query = CubeQuery(
         bounds=parse_bbox(given["bbox"]) if "bbox" in given else None,
         crs=None if named == "native" else parse_crs(named, "bbox-crs"),
@@ -137,7 +140,7 @@ def read_cube(items: Iterable[tuple[str, str]]) -> Request:
         selectors=_others(given, CUBE_PARAMETERS),
         known=_names(CUBE_PARAMETERS),
         target_crs=parse_crs(given["crs"], "crs") if "crs" in given else None,
-        resampling=given.get("resampling", "nearest"),
+        resampling=resampling,
     )
     options = {"compress": _read_level(given["compress"])} if "compress" in given else {}
     return Request(query, given.get("f"), given.get("group", ""), options)

@@ -48,6 +48,14 @@ class Target:
         return ("lon", "lat") if self.crs.is_geographic else ("x", "y")
 
 
+def check_resampling(name: str) -> None:
+    """Raise `InvalidParameter` for the name of a resampling that does not exist."""
+    if name not in RESAMPLINGS:
+        raise InvalidParameter(
+            "resampling", f"There is no resampling {name[:80]!r}.", accepted=", ".join(RESAMPLINGS)
+        )
+
+
 def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) -> Target:
     """Choose the grid in `crs` that covers the box of `x` and `y` at about its resolution; see `gdalwarp`.
 
@@ -55,10 +63,7 @@ def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) ->
         InvalidParameter: the resampling is unknown, the grid is irregular, or has no place in `crs`.
         NotAcceptable: rasterio is not installed on this server.
     """
-    if resampling not in RESAMPLINGS:
-        raise InvalidParameter(
-            "resampling", f"There is no resampling {resampling[:80]!r}.", accepted=", ".join(RESAMPLINGS)
-        )
+    check_resampling(resampling)
     try:
         crs.to_cf()
     except KeyError as error:

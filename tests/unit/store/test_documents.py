@@ -117,6 +117,15 @@ def test_fill_of_arrays_stored_as_v3(data_type, attribute, raw, zarr_format):
     assert opened.attrs == {"units": "m"}
 
 
+def test_booleans_are_never_missing():
+    hierarchy = hierarchy_of(array_v2("v", "|b1", fill=True))
+    documents = ZarrDocuments(hierarchy)
+    assert body_of(documents, "v/.zarray")["fill_value"] is None
+    assert body_of(documents, "v/zarr.json")["fill_value"] is True
+    assert hierarchy.arrays["v"].fill_value == True  # noqa: E712 - a NumPy boolean
+    assert hierarchy.arrays["v"].declared_fill is None
+
+
 def test_v2_documents_never_have_a_fill_attribute():
     documents = ZarrDocuments(hierarchy_of(array_v2("v", "<f4", attributes={"_FillValue": -9999.0})))
     assert body_of(documents, "v/.zarray")["fill_value"] == -9999.0
@@ -132,7 +141,6 @@ def test_v2_documents_never_have_a_fill_attribute():
         ("<f8", "Infinity", None, "Infinity"),
         ("<f8", "-Infinity", None, "-Infinity"),
         ("<c8", [1.0, "NaN"], None, [1.0, "NaN"]),
-        ("|b1", True, None, True),
         ("<u8", 2**64 - 1, None, 2**64 - 1),
         ("|S3", "YQAA", None, "YQAA"),
         ("<U3", "abc", None, "abc"),

@@ -276,3 +276,14 @@ async def test_cost_counts_chunks(tmp_path):
     assert array.cost((slice(0, 0), 0, 0)).chunks == 0
     assert array.cost((0, 0, 0)).nbytes == 2 * 4 * 5 * 4
     assert source.reads == 0
+
+
+async def test_false_is_never_missing(tmp_path):
+    values = INTS > 0
+    create(tmp_path / "a.zarr", 2, values, {"compressor": numcodecs.Zlib(1)}, fill_value=False)
+    store, _ = mount(tmp_path / "a.zarr")
+    assert store.array("v").declared_fill is None
+    bridge = LoopThread()
+    opened = await open_dataset(store, bridge)
+    np.testing.assert_array_equal((await opened.load_async())["v"], values)
+    bridge.close()
