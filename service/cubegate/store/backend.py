@@ -132,12 +132,7 @@ def _is_eager(array: ArrayMetadata) -> bool:
 def _decode(variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> xr.Dataset:
     raw = xr.Dataset(variables, attrs=attributes)
     try:
-        decoded = xr.decode_cf(raw)
+        return xr.decode_cf(raw)
     except (ValueError, OverflowError) as error:
         logger.warning("times are left as numbers, since they cannot be decoded: %s", type(error).__name__)
-        decoded = xr.decode_cf(raw, decode_times=False)
-    for name, variable in raw.variables.items():
-        # xarray joins characters to strings in a wrapper that `load_async` cannot read through
-        if variable.dtype == "S1":
-            decoded.variables[name].load()
-    return decoded
+        return xr.decode_cf(raw, decode_times=False)
