@@ -20,6 +20,8 @@ from cubegate import __version__
 from cubegate.api.dependencies import Services
 from cubegate.api.head import HeadAsGet
 from cubegate.api.health import router as health_router
+from cubegate.api.metrics import RequestMetrics, refreshed
+from cubegate.api.metrics import router as metrics_router
 from cubegate.api.openapi import correct_openapi
 from cubegate.api.problems import ErrorBoundary, register_problems
 from cubegate.api.provider import DatasetProvider
@@ -38,11 +40,14 @@ from cubegate.index.build import build_index
 from cubegate.index.file import write_index
 from cubegate.index.index import Index
 from cubegate.index.progress import Progress
+from cubegate.metrics.families import CACHE_HELD, OPEN_CUBES
+from cubegate.metrics.metrics import Metrics
 from cubegate.settings import CacheSettings, Settings, load_settings
 from cubegate.store.bridge import LoopThread
 
 PLUGIN_PREFIX = "cubegate_"
 CONFIG_VARIABLE = "CUBEGATE_CONFIG"
+METRICS_VARIABLE = "CUBEGATE_METRICS_DIRECTORY"
 EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Last-Modified", "Retry-After")
 
 DESCRIPTION = """A gateway to virtual datacubes.
@@ -54,9 +59,9 @@ DESCRIPTION = """A gateway to virtual datacubes.
 
 
 def open_catalog(
-    settings: Settings, environment: Mapping[str, str]
+    settings: Settings, environment: Mapping[str, str], metrics: Metrics | None = None
 ) -> tuple[Catalog, Upstreams, LoopThread, ChunkCache]:
-    """Compose the catalog and what it reads through.
+    """Compose the catalog and what it reads through, counted in `metrics` where they are given.
 
     Raises:
         ConfigurationError: the settings or a collection file cannot be used.
@@ -64,16 +69,19 @@ def open_catalog(
     credentials = open_credentials(settings.credentials, environment)
     upstreams = open_upstreams(settings.upstreams, credentials)
     bridge = LoopThread()
-    cache = _open_cache(settings.cache)
+    metrics = metrics or Metrics()
+    cache = _open_cache(settings.cache, metrics)
     access_for = icechunk_access(settings.upstreams, credentials, bridge)
     opener = CubeOpener(upstreams, cache, bridge, access_for)
     catalog = Catalog(settings.collections, settings.directory, opener)
     catalog.load()
+    metrics.watch(OPEN_CUBES, lambda: catalog.opened)
     return catalog, upstreams, bridge, cache
 
 
-def _open_cache(settings: CacheSettings) -> ChunkCache:
+def _open_cache(settings: CacheSettings, metrics: Metrics) -> ChunkCache:
     memory = MemoryCache(settings.memory)
+    metrics.watch(CACHE_HELD, lambda: memory.nbytes, "memory")
     return TieredCache(memory, RedisCache(settings.redis)) if settings.redis else memory
 
 
@@ -82,26 +90,31 @@ def create_app(
     environment: Mapping[str, str] | None = None,
     *,
     more_plugins: Mapping[str, Plugin] | None = None,
+    metrics: Metrics | None = None,
 ) -> FastAPI:
     """Compose the server.
 
     `environment` holds the secrets that the settings name; the process's own by default.
-    `more_plugins` are xpublish plugins beside our own, by name.
+    `more_plugins` are xpublish plugins beside our own, by name. `metrics` is for this server alone, as
+    one that stands for several workers.
 
     Raises:
         ConfigurationError: the settings or a collection file cannot be used.
     """
+    counted = metrics or Metrics()
     catalog, upstreams, bridge, cache = open_catalog(
-        settings, os.environ if environment is None else environment
+        settings, os.environ if environment is None else environment, counted
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        yield
+        async with refreshed(counted):
+            yield
         await upstreams.aclose()
         await cache.aclose()
         bridge.close()
         app.state.services.spool.close()
+        counted.close()
 
     plugins: dict[str, Plugin] = {"datasets": DatasetProvider(catalog, bridge)}
     for entry in entry_points(group="xpublish.plugin"):
@@ -118,8 +131,9 @@ def create_app(
     )
     app: FastAPI = rest.app
     spool = Spool(2 * settings.limits.bytes)
-    app.state.services = Services(catalog, settings.limits, output_formats(), spool)
+    app.state.services = Services(catalog, settings.limits, output_formats(), spool, counted)
     app.include_router(health_router)
+    app.include_router(metrics_router)
     register_problems(app)
     correct_openapi(app)
     app.add_middleware(HeadAsGet)
@@ -132,13 +146,27 @@ def create_app(
         expose_headers=list(EXPOSED_HEADERS),
         max_age=86_400,
     )
+    app.add_middleware(RequestMetrics, metrics=counted, templates=lambda: _templates(app))
     return app
+
+
+def _templates(app: FastAPI) -> list[str]:
+    documentation = (app.docs_url, app.redoc_url, app.openapi_url)
+    return [*app.openapi()["paths"], *(path for path in documentation if path is not None)]
 
 
 def create_app_from_environment() -> FastAPI:
     """Compose the server from the file that CUBEGATE_CONFIG names; what each uvicorn worker calls."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    return create_app(load_settings(Path(os.environ[CONFIG_VARIABLE]), os.environ))
+    settings = load_settings(Path(os.environ[CONFIG_VARIABLE]), os.environ)
+    shared = os.environ.get(METRICS_VARIABLE)
+    return create_app(settings, metrics=_shared_metrics(Path(shared)) if shared else None)
+
+
+def _shared_metrics(directory: Path) -> Metrics:
+    from cubegate.metrics.shared_slots import SharedSlots  # noqa: PLC0415 - not every system has file locks
+
+    return Metrics(SharedSlots(directory))
 
 
 async def index_source(

@@ -6,12 +6,13 @@ import argparse
 import asyncio
 import logging
 import os
+import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import uvicorn
@@ -20,7 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cubegate import __version__, demo
-from cubegate.app import CONFIG_VARIABLE, index_source, open_catalog
+from cubegate.app import CONFIG_VARIABLE, METRICS_VARIABLE, index_source, open_catalog
 from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.checking import check_cube
 from cubegate.catalog.inspection import describe_cube
@@ -131,15 +132,20 @@ def _serve(parsed: argparse.Namespace, _: Console) -> int:
 
 def _run_server(config: Path, host: str, port: int, workers: int) -> None:
     os.environ[CONFIG_VARIABLE] = str(config.resolve())
-    uvicorn.run(
-        "cubegate.app:create_app_from_environment",
-        factory=True,
-        host=host,
-        port=port,
-        workers=workers,
-        server_header=False,
-        timeout_graceful_shutdown=30,
-    )
+    with ExitStack() as stack:
+        if workers > 1:
+            # whichever worker is asked for metrics tells those of all
+            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="cubegate-metrics-"))
+            os.environ[METRICS_VARIABLE] = directory
+        uvicorn.run(
+            "cubegate.app:create_app_from_environment",
+            factory=True,
+            host=host,
+            port=port,
+            workers=workers,
+            server_header=False,
+            timeout_graceful_shutdown=30,
+        )
 
 
 def _demo(parsed: argparse.Namespace, console: Console) -> int:

@@ -12,6 +12,7 @@ from cubegate.api.spool import Spool
 from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.datacube import Datacube
 from cubegate.formats.output import OutputFormat
+from cubegate.metrics.metrics import Metrics
 from cubegate.settings import LimitSettings
 
 
@@ -23,6 +24,7 @@ class Services:
     limits: LimitSettings
     formats: Mapping[str, OutputFormat]
     spool: Spool
+    metrics: Metrics
 
 
 def services(request: Request) -> Services:

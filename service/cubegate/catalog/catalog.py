@@ -65,6 +65,11 @@ class Catalog:
         self._refresh()
         return sorted(self._collections)
 
+    @property
+    def opened(self) -> int:
+        """The number of cubes that are open."""
+        return len(self._cubes)
+
     def collection(self, dataset_id: str) -> Collection:
         """Return one collection as configured.
 
