@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from urllib.parse import urljoin
-
-import aiohttp
-from yarl import URL
 
 from cubegate.cache.per_loop import PerLoop
 from cubegate.chunks.address import Address, AllowList, check_range
+from cubegate.chunks.connections import ConnectionBroken, Connections, Head
 from cubegate.chunks.retry import ShortBody, read_with_retries
 from cubegate.chunks.source import ChunkReference
 from cubegate.credentials import BearerToken, CredentialProvider
@@ -25,7 +24,7 @@ from cubegate.errors import (
 
 _REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
-_CONNECT_TIMEOUT = 10.0
+_LARGEST_REDIRECT = 2**20
 
 
 class HTTPObjects:
@@ -48,7 +47,7 @@ class HTTPObjects:
         self._allowed = allowed
         self._credentials = credentials
         self._deadline = deadline
-        self._sessions = PerLoop(self._open_session, _close_session)
+        self._connections = PerLoop(Connections, Connections.aclose)
 
     async def get(self, reference: ChunkReference) -> bytes:
         """Return exactly the bytes of `reference`; see `ChunkSource`."""
@@ -67,25 +66,24 @@ class HTTPObjects:
 
     async def aclose(self) -> None:
         """Close the connections of all event loops."""
-        await self._sessions.aclose()
+        await self._connections.aclose()
 
     async def _attempt(self, address: Address, reference: ChunkReference) -> bytes:
+        connections = self._connections.get()
         try:
-            session = await self._sessions.get()
             for _ in range(_MOST_REDIRECTS + 1):
-                async with session.get(
-                    URL(address.url, encoded=True),
-                    headers=await self._headers(address, reference),
-                    allow_redirects=False,
-                ) as response:
-                    if response.status not in _REDIRECTS:
-                        return await _read_answer(response, address, reference)
-                    address = self._next_hop(address, response.headers.get("Location", ""))
+                headers = await self._headers(address, reference)
+                answer = await connections.get(address, headers, _Judge(address, reference))
+                if answer.head.status not in _REDIRECTS:
+                    return _exactly(answer.body, address, reference)
+                address = self._next_hop(address, answer.head.headers.get("location", ""))
         except TimeoutError:
             raise UpstreamTimeout(f"{address} did not answer in time.") from None
-        except aiohttp.ClientPayloadError:
-            raise ShortBody(f"The connection to {address} ended before the body did.") from None
-        except aiohttp.ClientError:
+        except ConnectionBroken as broken:
+            if broken.in_body:
+                raise ShortBody(f"The connection to {address} ended before the body did.") from None
+            raise UpstreamUnavailable(f"The connection to {address} ended without an answer.") from None
+        except OSError:
             raise UpstreamUnavailable(f"{address} cannot be reached.") from None
         raise UpstreamMismatch(f"{address} redirects more than {_MOST_REDIRECTS} times.")
 
@@ -107,37 +105,33 @@ class HTTPObjects:
                 headers["Authorization"] = f"Bearer {credentials.token}"
         return headers
 
-    def _open_session(self) -> aiohttp.ClientSession:
-        return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            headers={"Accept-Encoding": "identity", "User-Agent": "cubegate"},
-            timeout=aiohttp.ClientTimeout(sock_connect=min(_CONNECT_TIMEOUT, self._deadline)),
-        )
 
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """Looks at the head of an answer to `reference`, and says how long its body may be."""
 
-async def _close_session(session: aiohttp.ClientSession) -> None:
-    await session.close()
+    address: Address
+    reference: ChunkReference
 
-
-async def _read_answer(
-    response: aiohttp.ClientResponse, address: Address, reference: ChunkReference
-) -> bytes:
-    _check_status(response.status, address, reference)
-    _check_content(response.headers, address)
-    announced = response.content_length
-    if reference.length is None:
-        if announced is None and "chunked" not in response.headers.get("Transfer-Encoding", "").lower():
-            raise UpstreamMismatch(f"{address} does not say how long it is.")
-        return await response.read()
-    last = reference.offset + reference.length - 1
-    unit, _, total = response.headers.get("Content-Range", "").partition("/")
-    if unit.strip() != f"bytes {reference.offset}-{last}" or not _holds(total.strip(), last):
-        raise UpstreamMismatch(f"{address} answered another byte range than {reference.offset}-{last}.")
-    if announced not in {None, reference.length}:
-        raise UpstreamMismatch(f"{address} announced {announced} bytes instead of {reference.length}.")
-    return await _read_exactly(response, address, reference.length)
+    def __call__(self, head: Head) -> int | None:
+        """Refuse what cannot be the right bytes, before they come."""
+        address, reference, headers = self.address, self.reference, head.headers
+        if head.status in _REDIRECTS:
+            return _LARGEST_REDIRECT
+        _check_status(head.status, address, reference)
+        _check_content(headers, address)
+        announced = headers.get("content-length")
+        if reference.length is None:
+            if announced is None and "chunked" not in headers.get("transfer-encoding", "").lower():
+                raise UpstreamMismatch(f"{address} does not say how long it is.")
+            return None
+        last = reference.offset + reference.length - 1
+        unit, _, total = headers.get("content-range", "").partition("/")
+        if unit.strip() != f"bytes {reference.offset}-{last}" or not _holds(total.strip(), last):
+            raise UpstreamMismatch(f"{address} answered another byte range than {reference.offset}-{last}.")
+        if announced is not None and announced.strip() != str(reference.length):
+            raise UpstreamMismatch(f"{address} announced {announced} bytes instead of {reference.length}.")
+        return reference.length
 
 
 def _check_status(status: int, address: Address, reference: ChunkReference) -> None:
@@ -158,10 +152,10 @@ def _check_status(status: int, address: Address, reference: ChunkReference) -> N
 
 def _check_content(headers: Mapping[str, str], address: Address) -> None:
     path = address.path.lower()
-    media_type = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type in {"text/html", "application/xhtml+xml"} and not path.endswith((".html", ".htm")):
         raise UpstreamMismatch(f"{address} answered a web page.")
-    encoding = headers.get("Content-Encoding", "identity").strip().lower()
+    encoding = headers.get("content-encoding", "identity").strip().lower()
     # Some servers call a stored .gz file "encoded"; any other encoding was made on the way.
     if encoding != "identity" and not (encoding in {"gzip", "x-gzip"} and path.endswith(".gz")):
         raise UpstreamMismatch(f"{address} answered with a content encoding that was not asked for.")
@@ -171,13 +165,9 @@ def _holds(total: str, last: int) -> bool:
     return total == "*" or (total.isascii() and total.isdigit() and int(total) > last)
 
 
-async def _read_exactly(response: aiohttp.ClientResponse, address: Address, length: int) -> bytes:
-    blocks, received = [], 0
-    async for block in response.content.iter_any():
-        blocks.append(block)
-        received += len(block)
-        if received > length:
-            raise UpstreamMismatch(f"{address} sent more than the {length} bytes asked for.")
-    if received < length:
-        raise ShortBody(f"{address} sent {received} bytes instead of {length}.")
-    return b"".join(blocks)
+def _exactly(body: bytes, address: Address, reference: ChunkReference) -> bytes:
+    if reference.length is None or len(body) == reference.length:
+        return body
+    if len(body) > reference.length:
+        raise UpstreamMismatch(f"{address} sent more than the {reference.length} bytes asked for.")
+    raise ShortBody(f"{address} sent {len(body)} bytes instead of {reference.length}.")

@@ -1,0 +1,273 @@
+"""HTTP/1.1 connections for reads: one GET at a time on each, kept open for the next.
+
+A read of 75 KB costs a quarter of what general clients take, which is most of what a cold series
+is made of (see the decision page on the HTTP client). Nothing is followed, retried, decompressed
+or kept in cookies here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import cast
+
+import httptools
+
+from cubegate.chunks.address import Address
+
+CONNECT_TIMEOUT = 10.0
+# servers close idle connections after a while, and a request that meets that moment is lost
+_IDLE = 15.0
+_LARGEST_HEAD = 2**16
+
+Judge = Callable[["Head"], int | None]
+
+
+class ConnectionBroken(Exception):
+    """The connection ended, or what came over it is not HTTP; nothing of it can be used.
+
+    `silent` says that not even the first byte of an answer had come, `in_body` that the head had.
+    """
+
+    def __init__(self, *, silent: bool = False, in_body: bool = False) -> None:
+        super().__init__()
+        self.silent, self.in_body = silent, in_body
+
+
+@dataclass(slots=True)
+class Head:
+    """Status and headers of an answer; header names are in lower case, the last of a name counts."""
+
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Answer:
+    """An answer with its body, as it came."""
+
+    head: Head
+    body: bytes
+
+
+class Connections:
+    """The connections of one event loop, to any number of hosts."""
+
+    def __init__(self) -> None:
+        self._idle: defaultdict[tuple[str, str], list[_Connection]] = defaultdict(list)
+        self._open: set[_Connection] = set()
+        self._tls: ssl.SSLContext | None = None
+        self._closed = False
+        self._loop = asyncio.get_running_loop()
+
+    async def get(self, address: Address, headers: Mapping[str, str], judge: Judge) -> Answer:
+        """Send one GET and return the answer.
+
+        `judge` sees the head before the body, raises to refuse it, and returns the most bytes
+        that the body may have (None: any number); one byte more ends the connection.
+
+        Raises:
+            ConnectionBroken: no connection, or it ended before the answer did.
+            OSError: the host cannot be reached.
+            TimeoutError: it did not accept the connection in time.
+        """
+        request = _request(address, headers)
+        while True:
+            connection = self._kept(address)
+            reused = connection is not None
+            if connection is None:
+                connection = await self._connect(address)
+            try:
+                answer = await connection.exchange(request, judge)
+            except ConnectionBroken as broken:
+                # the server closed a kept connection while the request was on its way
+                if reused and broken.silent:
+                    continue
+                raise
+            finally:
+                self._keep(address, connection)
+            return answer
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        self._closed = True
+        # the transports of a closed loop went with it
+        for connection in [] if self._loop.is_closed() else list(self._open):
+            connection.close()
+        self._idle.clear()
+
+    def _kept(self, address: Address) -> _Connection | None:
+        idle = self._idle[address.scheme, address.authority]
+        oldest = time.monotonic() - _IDLE
+        while idle:
+            connection = idle.pop()
+            if connection.usable and connection.since > oldest:
+                return connection
+            connection.close()
+        return None
+
+    def _keep(self, address: Address, connection: _Connection) -> None:
+        if connection.usable and not self._closed:
+            connection.since = time.monotonic()
+            self._idle[address.scheme, address.authority].append(connection)
+        else:
+            connection.close()
+
+    async def _connect(self, address: Address) -> _Connection:
+        host, port = _host_and_port(address)
+        tls = self._tls_context() if address.scheme == "https" else None
+        async with asyncio.timeout(CONNECT_TIMEOUT):
+            _, protocol = await asyncio.get_running_loop().create_connection(
+                lambda: _Connection(self._open), host, port, ssl=tls, server_hostname=host if tls else None
+            )
+        return protocol
+
+    def _tls_context(self) -> ssl.SSLContext:
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
+
+
+def _host_and_port(address: Address) -> tuple[str, int]:
+    host, _, port = address.authority.rpartition(":")
+    if not port.isdigit():
+        host, port = address.authority, ""
+    return host.strip("[]"), int(port or (443 if address.scheme == "https" else 80))
+
+
+def _request(address: Address, headers: Mapping[str, str]) -> bytes:
+    target = f"{address.path}?{address.query}" if address.query else address.path
+    lines = [
+        f"GET {target} HTTP/1.1",
+        f"Host: {address.authority}",
+        "User-Agent: cubegate",
+        "Accept: */*",
+        "Accept-Encoding: identity",
+        *(f"{name}: {value}" for name, value in headers.items()),
+    ]
+    if any("\r" in line or "\n" in line for line in lines):
+        raise ValueError("a request line or header with a line end in it")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+class _Connection(asyncio.Protocol):
+    """One connection; parsed by the parser that the server itself uses."""
+
+    def __init__(self, open_: set[_Connection]) -> None:
+        self._open = open_
+        self._transport: asyncio.Transport | None = None
+        self._outcome: asyncio.Future[Answer] | None = None
+        self._parser = httptools.HttpResponseParser(self)
+        self._head = Head()
+        self._body: list[bytes] = []
+        self._nbytes = 0
+        self._head_nbytes = 0
+        self._most: int | None = None
+        self._in_body = False
+        self._judge: Judge | None = None
+        self.since = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """Whether another request can be sent."""
+        return self._transport is not None and self._outcome is None
+
+    async def exchange(self, request: bytes, judge: Judge) -> Answer:
+        """Send `request` and return its answer; see `Connections.get`."""
+        if self._transport is None:
+            raise ConnectionBroken(silent=True)
+        self._head, self._body = Head(), []
+        self._nbytes = self._head_nbytes = 0
+        self._in_body, self._judge = False, judge
+        self._outcome = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        try:
+            return await self._outcome
+        except asyncio.CancelledError:
+            # the rest of the answer would be taken for the next one's
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)
+        self._open.add(self)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._open.discard(self)
+        silent = not self._head_nbytes
+        if self._ends_with_connection() and exc is None:
+            self._succeed()
+        else:
+            self._fail(ConnectionBroken(silent=silent, in_body=self._in_body))
+
+    def data_received(self, data: bytes) -> None:
+        if self._outcome is None or self._outcome.done():
+            # nobody asked for this
+            self.close()
+            return
+        if not self._in_body:
+            self._head_nbytes += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserCallbackError as error:
+            # what `judge` raised is the context of the parser's own error
+            self._fail(error.__context__ or ConnectionBroken())
+            self.close()
+        except httptools.HttpParserError:
+            self._fail(ConnectionBroken(in_body=self._in_body))
+            self.close()
+        if not self._in_body and self._head_nbytes > _LARGEST_HEAD:
+            self._fail(ConnectionBroken())
+            self.close()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._head.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+
+    def on_headers_complete(self) -> None:
+        self._head.status = self._parser.get_status_code()
+        if self._head.status >= 200 and self._judge is not None:
+            self._in_body = True
+            self._most = self._judge(self._head)
+
+    def on_body(self, body: bytes) -> None:
+        self._nbytes += len(body)
+        self._body.append(body)
+        if self._most is not None and self._nbytes > self._most:
+            self._succeed()
+            self.close()
+
+    def on_message_complete(self) -> None:
+        if self._head.status < 200:
+            # an interim answer, such as 103 Early Hints
+            self._head = Head()
+            return
+        kept = self._parser.should_keep_alive()
+        self._succeed()
+        if not kept:
+            self.close()
+
+    def _ends_with_connection(self) -> bool:
+        framed = self._head.headers.keys() & {"content-length", "transfer-encoding"}
+        return self._in_body and not framed
+
+    def _succeed(self) -> None:
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None and not outcome.done():
+            body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
+            outcome.set_result(Answer(self._head, body))
+
+    def _fail(self, error: BaseException) -> None:
+        outcome, self._outcome = self._outcome, None
+        if outcome is not None and not outcome.done():
+            outcome.set_exception(error)
