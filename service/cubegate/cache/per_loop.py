@@ -21,9 +21,10 @@ class PerLoop(Generic[T]):
     def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
         self._make, self._close = make, close
         self._values: dict[asyncio.AbstractEventLoop, T] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         self._lock = threading.Lock()
 
-    async def get(self) -> T:
+    def get(self) -> T:
         """Return the value of the running loop."""
         loop = asyncio.get_running_loop()
         value = self._values.get(loop)
@@ -33,8 +34,14 @@ class PerLoop(Generic[T]):
                 self._values[loop] = value
                 closed = [self._values.pop(known) for known in list(self._values) if known.is_closed()]
             for old in closed:
-                await self._close(old)
+                closing = loop.create_task(_await(self._close(old)))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
         return value
+
+    def values(self) -> list[T]:
+        """The values of all loops."""
+        return list(self._values.values())
 
     async def aclose(self) -> None:
         """Release the values of all loops."""
@@ -53,3 +60,7 @@ class PerLoop(Generic[T]):
         # A loop may stop between the question and the call: it must not be waited for.
         closing = asyncio.run_coroutine_threadsafe(close(), loop)
         await asyncio.wait([asyncio.wrap_future(closing)], timeout=_CLOSING)
+
+
+async def _await(work: Awaitable[None]) -> None:
+    await work

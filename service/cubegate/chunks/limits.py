@@ -16,9 +16,9 @@ class HostLimits:
             lambda: defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(limit)), _close
         )
 
-    async def slot(self, host: str) -> asyncio.Semaphore:
+    def slot(self, host: str) -> asyncio.Semaphore:
         """Return what to hold (`async with`) while reading from `host`."""
-        return (await self._semaphores.get())[host]
+        return self._semaphores.get()[host]
 
 
 async def _close(_: object) -> None:

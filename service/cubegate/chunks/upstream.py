@@ -21,7 +21,7 @@ class Upstreams:
     At most `concurrency` reads at a time go to each host or bucket, from each event loop.
     """
 
-    def __init__(self, sources: Mapping[Address, ObjectSource], *, concurrency: int = 128) -> None:
+    def __init__(self, sources: Mapping[Address, ObjectSource], *, concurrency: int = 256) -> None:
         self._sources = dict(sources)
         self._allowed = AllowList(self._sources)
         self._limits = HostLimits(concurrency)
@@ -40,7 +40,7 @@ class Upstreams:
         prefix, address = self._allowed.resolve(reference.url)
         if reference.length == 0:
             return b""
-        async with await self._limits.slot(f"{address.scheme}://{address.authority}"):
+        async with self._limits.slot(f"{address.scheme}://{address.authority}"):
             return await self._sources[prefix].get(reference)
 
     async def list(self, url: str) -> list[str]:
@@ -59,7 +59,7 @@ def open_upstreams(
     credentials: Mapping[str, CredentialProvider],
     *,
     deadline: float = 30.0,
-    concurrency: int = 128,
+    concurrency: int = 256,
 ) -> Upstreams:
     """Open the `upstreams` section, whose entries name `credentials`; contacts nobody.
 

@@ -22,28 +22,28 @@ def tiers():
 
 
 async def test_a_hit_below_fills_the_tiers_above_alone(tiers):
-    await tiers[1].put_many({"k": b"v"})
+    tiers[1].put_many({"k": b"v"})
     assert await TieredCache(*tiers).get_many(["k"]) == {"k": b"v"}
     assert await tiers[0].get_many(["k"]) == {"k": b"v"}
     assert await tiers[2].get_many(["k"]) == {}
 
 
 async def test_the_first_hit_wins_and_only_the_rest_is_asked_below(tiers):
-    await tiers[0].put_many({"a": b"first"})
-    await tiers[1].put_many({"a": b"second", "b": b"second"})
-    await tiers[2].put_many({"c": b"third"})
+    tiers[0].put_many({"a": b"first"})
+    tiers[1].put_many({"a": b"second", "b": b"second"})
+    tiers[2].put_many({"c": b"third"})
     found = await TieredCache(*tiers).get_many(["a", "b", "c"])
     assert found == {"a": b"first", "b": b"second", "c": b"third"}
     assert [tier.asked for tier in tiers] == [[["a", "b", "c"]], [["b", "c"]], [["c"]]]
 
 
 async def test_nothing_below_is_asked_when_all_is_found(tiers):
-    await tiers[0].put_many({"a": b"first"})
+    tiers[0].put_many({"a": b"first"})
     await TieredCache(*tiers).get_many(["a", "a"])
     assert tiers[1].asked == []
 
 
 async def test_everything_put_goes_to_every_tier(tiers):
-    await TieredCache(*tiers).put_many({"a": b"v"})
+    TieredCache(*tiers).put_many({"a": b"v"})
     for tier in tiers:
         assert await tier.get_many(["a"]) == {"a": b"v"}
