@@ -8,6 +8,7 @@ import pytest
 from cubegate.cache.memory import MemoryCache
 from cubegate.chunks.address import AllowList, parse_address
 from cubegate.chunks.cached import Cached
+from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.http import HTTPObjects
 from cubegate.chunks.local import LocalFiles
 from cubegate.chunks.object_store import S3Objects
@@ -24,6 +25,7 @@ SOURCES = [
     "upstreams-local",
     "upstreams-http",
     "upstreams-s3",
+    "coalesced",
     "single-flight",
     "cached",
 ]
@@ -39,21 +41,27 @@ def open_source(addresses, s3_endpoint):
     s3 = UpstreamSettings(anonymous=True, endpoint_url=s3_endpoint)
     settings = {url: s3 if kind == "s3" else UpstreamSettings() for kind, url in addresses.items()}
 
+    def wrappers(local):
+        return {
+            "coalesced": lambda: Coalesced(local),
+            "single-flight": lambda: SingleFlight(Coalesced(local)),
+            "cached": lambda: Cached(Coalesced(local), MemoryCache(10**7), "1"),
+            "local": lambda: local,
+        }
+
     def open_one(kind):
         wrapper, _, inner = kind.rpartition("-")
         if wrapper == "upstreams":
             return open_upstreams(settings, {}), addresses[inner]
-        if kind == "single-flight":
-            return SingleFlight(LocalFiles(parse_address(addresses["local"]))), addresses["local"]
-        if kind == "cached":
-            local = LocalFiles(parse_address(addresses["local"]))
-            return Cached(local, MemoryCache(10**7), "1"), addresses["local"]
-        prefix = parse_address(addresses[kind])
-        if kind == "http":
-            return HTTPObjects(prefix, AllowList([prefix])), addresses[kind]
-        if kind == "s3":
-            return S3Objects(prefix, endpoint_url=s3_endpoint), addresses[kind]
-        return LocalFiles(prefix), addresses[kind]
+        if kind in {"http", "s3"}:
+            prefix = parse_address(addresses[kind])
+            open_remote = {
+                "http": lambda: HTTPObjects(prefix, AllowList([prefix])),
+                "s3": lambda: S3Objects(prefix, endpoint_url=s3_endpoint),
+            }
+            return open_remote[kind](), addresses[kind]
+        local = LocalFiles(parse_address(addresses["local"]))
+        return wrappers(local)[kind](), addresses["local"]
 
     return open_one
 

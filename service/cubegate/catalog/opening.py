@@ -13,6 +13,7 @@ from cubegate.catalog.catalog import local_path
 from cubegate.catalog.collection import Collection
 from cubegate.catalog.datacube import Datacube
 from cubegate.chunks.cached import Cached
+from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference
 from cubegate.chunks.upstream import Upstreams
@@ -22,6 +23,7 @@ from cubegate.index.file import open_index
 from cubegate.index.index import Index
 from cubegate.index.metadata import restricted
 from cubegate.store.bridge import LoopThread
+from cubegate.store.columns import ColumnCache
 from cubegate.store.encoded import EncodedStore
 from cubegate.store.sources.icechunk import IcechunkAccess, open_icechunk_store
 from cubegate.store.sources.zarr import open_zarr_store
@@ -85,8 +87,9 @@ class CubeOpener:
     def _indexed(self, collection: Collection, file: Path, index: Index) -> Datacube:
         for url in index.urls:
             self._upstreams.check(url)
-        source = Cached(SingleFlight(self._upstreams), self._cache, index.version)
-        store = EncodedStore(index.hierarchy, index, source, version=index.version)
+        source = SingleFlight(Cached(Coalesced(self._upstreams), self._cache, index.version))
+        columns = ColumnCache(self._cache, index.version)
+        store = EncodedStore(index.hierarchy, index, source, version=index.version, columns=columns)
         return self._cube(collection, file, store, index.notes)
 
     async def _open_zarr(self, collection: Collection, file: Path) -> EncodedStore:
@@ -120,6 +123,7 @@ class CubeOpener:
             branch=source.branch,
             tag=source.tag,
             snapshot=source.snapshot,
+            cache=self._cache,
         )
 
 

@@ -3,42 +3,128 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 from cubegate.cache.cache import ChunkCache
-from cubegate.chunks.source import ChunkReference, ChunkSource
+from cubegate.chunks.coalesced import all_of
+from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome
+from cubegate.errors import UpstreamError
+
+# How long another process is waited for, in steps: 50 ms, so that a lock left behind costs no more.
+_PAUSES = (0.005, 0.005, 0.01, 0.01, 0.02)
 
 
 class Cached:
-    """Answers from `cache` where it can, and fills it in the background.
+    """Answers from `cache` where it can, and fills it.
 
     `namespace` must change whenever the bytes behind a reference may have (the version of an
-    index). References to whole objects are passed on uncached, since their length is not known.
+    index). References to whole objects are kept only where `whole_objects` says that these do
+    not change either, since a cut one could not be told by its length.
     """
 
-    def __init__(self, source: ChunkSource, cache: ChunkCache, namespace: str) -> None:
+    def __init__(
+        self, source: BulkSource, cache: ChunkCache, namespace: str, *, whole_objects: bool = False
+    ) -> None:
         self._source = source
         self._cache = cache
         self._namespace = namespace
-        self._writes: set[asyncio.Task[None]] = set()
+        self._whole_objects = whole_objects
 
     async def get(self, reference: ChunkReference) -> bytes:
         """Return exactly the bytes of `reference`; see `ChunkSource`."""
-        if not reference.length:
-            return await self._source.get(reference)
-        key = self._key(reference)
-        held = (await self._cache.get_many([key])).get(key)
-        if held is not None and len(held) == reference.length:
-            return held
-        data = await self._source.get(reference)
-        self._write(key, data)
-        return data
+        outcomes: list[Outcome] = []
+        await self.read([reference], lambda _, outcome: outcomes.append(outcome))
+        if isinstance(outcomes[0], UpstreamError):
+            raise outcomes[0]
+        return outcomes[0]
+
+    def held(self, reference: ChunkReference) -> bytes | None:
+        """Return the bytes of `reference` where the memory of this process has them."""
+        if not self._is_kept(reference):
+            return None
+        return _whole(reference, self._cache.held(self._key(reference)))
+
+    async def read(self, references: Sequence[ChunkReference], deliver: Deliver) -> None:
+        """Pass each of `references` to `deliver`; see `BulkSource`."""
+        keys = {n: self._key(reference) for n, reference in enumerate(references) if self._is_kept(reference)}
+        found = await self._cache.get_many(list(keys.values())) if keys else {}
+        missing = []
+        for position, reference in enumerate(references):
+            key = keys.get(position)
+            data = None if key is None else _whole(reference, found.get(key))
+            if data is None:
+                missing.append(position)
+            else:
+                deliver(position, data)
+        if missing:
+            await self._fill(missing, keys, references, deliver)
+
+    async def _fill(
+        self,
+        missing: Sequence[int],
+        keys: Mapping[int, str],
+        references: Sequence[ChunkReference],
+        deliver: Deliver,
+    ) -> None:
+        """Read the references at the positions `missing`, unless another process is doing so."""
+        claimed = await self._cache.claim([keys[position] for position in missing if position in keys])
+        if not claimed:
+            await self._read_upstream(missing, keys, references, deliver)
+            return
+        elsewhere = {p for p in missing if keys.get(p) in claimed}
+
+        async def wait() -> None:
+            left = await self._wait(elsewhere, keys, references, deliver)
+            await self._read_upstream(sorted(left), keys, references, deliver)
+
+        here = [position for position in missing if position not in elsewhere]
+        await all_of([wait(), self._read_upstream(here, keys, references, deliver)])
+
+    async def _wait(
+        self,
+        positions: set[int],
+        keys: Mapping[int, str],
+        references: Sequence[ChunkReference],
+        deliver: Deliver,
+    ) -> set[int]:
+        """Look for what another process is reading; returns the positions that did not come in time."""
+        left = set(positions)
+        for pause in _PAUSES:
+            await asyncio.sleep(pause)
+            found = await self._cache.get_many([keys[position] for position in left])
+            for position in sorted(left):
+                data = _whole(references[position], found.get(keys[position]))
+                if data is not None:
+                    left.discard(position)
+                    deliver(position, data)
+            if not left:
+                break
+        return left
+
+    async def _read_upstream(
+        self,
+        positions: Sequence[int],
+        keys: Mapping[int, str],
+        references: Sequence[ChunkReference],
+        deliver: Deliver,
+    ) -> None:
+        def keep(number: int, outcome: Outcome) -> None:
+            position = positions[number]
+            if position in keys and isinstance(outcome, bytes):
+                self._cache.put_many({keys[position]: outcome})
+            deliver(position, outcome)
+
+        if positions:
+            await self._source.read([references[position] for position in positions], keep)
+
+    def _is_kept(self, reference: ChunkReference) -> bool:
+        return self._whole_objects if reference.length is None else reference.length > 0
 
     def _key(self, reference: ChunkReference) -> str:
         identity = f"{self._namespace}\0{reference.url}\0{reference.offset}\0{reference.length}"
         return f"cubegate:chunk:{blake2b(identity.encode(), digest_size=20).hexdigest()}"
 
-    def _write(self, key: str, data: bytes) -> None:
-        write = asyncio.get_running_loop().create_task(self._cache.put_many({key: data}))
-        self._writes.add(write)
-        write.add_done_callback(self._writes.discard)
+
+def _whole(reference: ChunkReference, data: bytes | None) -> bytes | None:
+    return data if data is not None and reference.length in (None, len(data)) else None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
+
+from cubegate.errors import UpstreamError
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +21,15 @@ class ChunkReference:
     length: int | None = None
 
 
+Outcome = bytes | UpstreamError
+
+Deliver = Callable[[int, Outcome], None]
+"""Takes the position of a reference, and its bytes or why they cannot be read.
+
+It is called in the event loop that reads, and ends the whole read by raising an UpstreamError.
+"""
+
+
 class ChunkSource(Protocol):
     """Reads references; implementations are loop-agnostic and safe to share between threads."""
 
@@ -28,6 +40,22 @@ class ChunkSource(Protocol):
             UpstreamObjectMissing: only where the upstream says so definitely.
             UpstreamError: any other failure; never fewer, more or other bytes.
         """
+        ...
+
+
+class BulkSource(ChunkSource, Protocol):
+    """A chunk source that reads all chunks of a query together."""
+
+    async def read(self, references: Sequence[ChunkReference], deliver: Deliver) -> None:
+        """Pass each of `references` to `deliver` once, as soon as it is there, in any order.
+
+        Raises:
+            UpstreamError: what `deliver` raised; nothing is delivered after that.
+        """
+        ...
+
+    def held(self, reference: ChunkReference) -> bytes | None:
+        """Return the bytes of `reference` where they are in memory, without waiting for anything."""
         ...
 
 

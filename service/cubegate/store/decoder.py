@@ -8,6 +8,7 @@ import math
 import struct
 import zlib
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import deflate
@@ -36,6 +37,27 @@ DECODING_ERRORS = (
 
 class _Codec(Protocol):
     def decode(self, data: Any) -> Any: ...
+
+
+class OpenChunk(Protocol):
+    """A decoded chunk, or one that is decoded as far as it is selected."""
+
+    def __getitem__(self, selection: Selection, /) -> NDArray[Any]:
+        """Select by one slice or integer array (as `numpy.ix_` makes them) a dimension."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Planes:
+    """The byte planes of a shuffled chunk: a few pixels cost a few bytes of each."""
+
+    planes: NDArray[np.uint8]
+    dtype: np.dtype[Any]
+
+    def __getitem__(self, selection: Selection, /) -> NDArray[Any]:
+        picked = self.planes[(slice(None), *selection)]
+        items = np.ascontiguousarray(np.moveaxis(picked, 0, -1))
+        return items.view(self.dtype).reshape(picked.shape[1:])
 
 
 class _Zlib:
@@ -116,23 +138,22 @@ class Decoder:
         except DECODING_ERRORS as error:
             raise self._corrupt(type(error).__name__) from None
 
-    def decode_selection(self, data: bytes, selection: Selection) -> NDArray[Any]:
-        """Return `decode(data)[selection]`, at the cost of the selection where the codec allows.
+    def open(self, data: bytes) -> OpenChunk:
+        """Return the chunk for selecting from, inflated and no more where the codec allows.
 
-        `selection` holds one slice or integer array (as `numpy.ix_` makes them) a dimension.
+        Raises:
+            CorruptChunk: the bytes are not one chunk.
         """
         array = self._array
         if not self._shuffled:
-            return self.decode(data)[selection]
+            return self.decode(data)
         try:
             planes = np.frombuffer(_run(self._steps[:-1], data), np.uint8)
         except DECODING_ERRORS as error:
             raise self._corrupt(type(error).__name__) from None
         if planes.size != array.chunk_nbytes:
             raise self._corrupt(f"{planes.size} bytes where {array.chunk_nbytes} were due")
-        picked = planes.reshape(array.dtype.itemsize, *array.chunk_shape)[(slice(None), *selection)]
-        items = np.ascontiguousarray(np.moveaxis(picked, 0, -1))
-        return items.view(array.dtype).reshape(picked.shape[1:])
+        return _Planes(planes.reshape(array.dtype.itemsize, *array.chunk_shape), array.dtype)
 
     def _shaped(self, decoded: Any) -> NDArray[Any]:
         array = self._array

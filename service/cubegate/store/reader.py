@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+import itertools
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cubegate.chunks.coalesced import all_of
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.store.decoder import Decoder
+from cubegate.store.decoding import Decoding
 from cubegate.store.encoded import EncodedStore
 from cubegate.store.selection import ChunkPart, Indexer, OuterSelection, PointSelection
+from cubegate.store.series import SeriesRead
 
-MAX_CHUNKS_IN_FLIGHT = 128
+# What is read together, and twice that is held in memory before it is decoded.
+BATCH = 512
+BATCHES_IN_FLIGHT = 2
 
 PointIndexer = slice | NDArray[np.integer[Any]]
 
@@ -68,8 +74,7 @@ class EncodedArray:
             UpstreamError: a chunk could not be read or decoded.
         """
         selection = OuterSelection(self.shape, self.metadata.chunk_shape, indexers)
-        values = np.empty(selection.shape, self.dtype)
-        await self._read_parts(selection, values)
+        values = await self._read(selection, selection.shape)
         return values[selection.squeeze] if indexers else values
 
     async def read_points(self, indexers: Sequence[PointIndexer]) -> NDArray[Any]:
@@ -78,37 +83,53 @@ class EncodedArray:
         The result has the points' dimensions first, then one for each slice.
         """
         selection = PointSelection(self.shape, self.metadata.chunk_shape, indexers)
-        values = np.empty(selection.flat_shape, self.dtype)
-        await self._read_parts(selection, values)
+        values = await self._read(selection, selection.flat_shape)
         return values.reshape(selection.shape)
 
-    async def _read_parts(self, selection: OuterSelection | PointSelection, values: NDArray[Any]) -> None:
-        parts = selection.parts()
-        workers = min(selection.chunk_count, MAX_CHUNKS_IN_FLIGHT)
+    async def _read(self, selection: OuterSelection | PointSelection, shape: tuple[int, ...]) -> NDArray[Any]:
+        series = SeriesRead.of(self._store.columns, self.metadata, selection)
+        held = None if series is None else await series.from_columns()
+        if held is not None:
+            return held.astype(self.dtype, copy=False)
+        values = np.empty(shape, self.dtype)
+        await self._read_chunks(selection, values, series)
+        if series is not None:
+            series.keep()
+        return values
 
-        async def work() -> None:
-            for part in parts:
-                await self._read_part(part, values)
+    async def _read_chunks(
+        self, selection: OuterSelection | PointSelection, values: NDArray[Any], series: SeriesRead | None
+    ) -> None:
+        parts = iter(selection.parts())
+        decoder = self._decoder = self._decoder or Decoder(self.metadata)
+        fill = self._fill()
 
-        tasks = [asyncio.ensure_future(work()) for _ in range(workers)]
+        def place(part: ChunkPart, data: bytes | None) -> None:
+            chunk = None if data is None else decoder.open(data)
+            values[part.outside] = fill if chunk is None else chunk[part.inside]
+            if series is not None:
+                series.take(part.chunk, chunk, fill)
+
+        async def read_batches() -> None:
+            while batch := list(itertools.islice(parts, BATCH)):
+                await self._read_batch(batch, place)
+
+        batches = math.ceil(selection.chunk_count / BATCH)
+        await all_of(read_batches() for _ in range(min(batches, BATCHES_IN_FLIGHT)))
+
+    async def _read_batch(
+        self, batch: Sequence[ChunkPart], place: Callable[[ChunkPart, bytes | None], None]
+    ) -> None:
+        decoding = Decoding(len(batch), place)
         try:
-            await asyncio.gather(*tasks)
+            await self._store.read(
+                self.metadata,
+                [part.chunk for part in batch],
+                lambda number, data: decoding.add(batch[number], data),
+            )
+            await decoding.finish()
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _read_part(self, part: ChunkPart, values: NDArray[Any]) -> None:
-        data = await self._store.get(self.metadata, part.chunk)
-        if data is None:
-            values[part.outside] = self._fill()
-            return
-        await asyncio.get_running_loop().run_in_executor(None, self._place, data, part, values)
-
-    def _place(self, data: bytes, part: ChunkPart, values: NDArray[Any]) -> None:
-        if self._decoder is None:
-            self._decoder = Decoder(self.metadata)
-        values[part.outside] = self._decoder.decode_selection(data, part.inside)
+            decoding.stop()
 
     def _fill(self) -> Any:
         if self.metadata.fill_value is not None:

@@ -39,6 +39,7 @@ class OuterSelection:
             for size, chunk, indexer in zip(shape, chunk_shape, indexers, strict=True)
         ]
         self.shape = tuple(_length(size, indexer) for size, indexer in zip(shape, indexers, strict=True))
+        self._axis_sizes, self._indexers = tuple(shape), tuple(indexers)
         self.squeeze = tuple(
             0 if isinstance(indexer, int | np.integer) else slice(None) for indexer in indexers
         )
@@ -54,6 +55,25 @@ class OuterSelection:
             return np.zeros((1, 0), np.int64)
         grid = np.meshgrid(*[[number for number, _, _ in axis] for axis in self._axes], indexing="ij")
         return np.stack([part.reshape(-1) for part in grid], axis=-1).astype(np.int64)
+
+    def positions_along(self, axis: int) -> NDArray[np.intp]:
+        """The positions selected along `axis`, in order."""
+        return _selected(self._axis_sizes[axis], self._indexers[axis])
+
+    def count_across(self, axis: int) -> int | None:
+        """How many columns along `axis` the selection touches."""
+        return math.prod(length for number, length in enumerate(self.shape) if number != axis)
+
+    def pixels_across(self, axis: int) -> NDArray[np.intp]:
+        """The positions of these columns along the other axes, of shape (n, ndim - 1)."""
+        others = [self.positions_along(number) for number in range(len(self.shape)) if number != axis]
+        grid = np.meshgrid(*others, indexing="ij")
+        return np.stack([part.reshape(-1) for part in grid], axis=-1)
+
+    def from_columns(self, columns: NDArray[Any], axis: int) -> NDArray[Any]:
+        """Return a result of `shape` from `columns`, one a pixel, already selected along `axis`."""
+        others = [length for number, length in enumerate(self.shape) if number != axis]
+        return np.moveaxis(columns.reshape(*others, -1), -1, axis)
 
     def parts(self) -> Iterator[ChunkPart]:
         """Yield one part for each chunk touched."""
@@ -83,6 +103,10 @@ class PointSelection:
             np.where(array < 0, array + size, array).reshape(-1)
             for array, (size, _, _) in zip(arrays, points, strict=True)
         ]
+        self._flat = flat
+        self._slice_axes = {
+            n: range(*i.indices(size)) for n, (size, _, i) in enumerate(axes) if self._is_slice[n]
+        }
         self._inside = [array % chunk for array, (_, chunk, _) in zip(flat, points, strict=True)]
         numbers = [array // chunk for array, (_, chunk, _) in zip(flat, points, strict=True)]
         self._columns, member = np.unique(np.stack(numbers, axis=-1), axis=0, return_inverse=True)
@@ -101,6 +125,36 @@ class PointSelection:
             for combination in itertools.product(*self._slices)
         ]
         return np.array(found, np.int64).reshape(len(found), len(self._is_slice))
+
+    def positions_along(self, axis: int) -> NDArray[np.intp]:
+        """The positions selected along `axis`, in order; none where the points lie along it."""
+        return np.array(self._slice_axes.get(axis, ()), np.intp)
+
+    def count_across(self, axis: int) -> int | None:
+        """How many columns along `axis` the selection touches; None where the points lie along it."""
+        if axis not in self._slice_axes:
+            return None
+        others = [len(positions) for number, positions in self._slice_axes.items() if number != axis]
+        return self.flat_shape[0] * math.prod(others)
+
+    def pixels_across(self, axis: int) -> NDArray[np.intp]:
+        """The positions of these columns along the other axes, of shape (n, ndim - 1)."""
+        others = [np.array(positions) for number, positions in self._slice_axes.items() if number != axis]
+        grid = np.meshgrid(np.arange(self.flat_shape[0]), *others, indexing="ij")
+        points, *slices = (part.reshape(-1) for part in grid)
+        ordered = self._ordered([flat[points] for flat in self._flat], self._with(axis, slices))
+        return np.stack([part for number, part in enumerate(ordered) if number != axis], axis=-1)
+
+    def _with(self, axis: int, slices: list[Any]) -> list[Any]:
+        """`slices` with a place for the one along `axis`."""
+        place = list(self._slice_axes).index(axis)
+        return [*slices[:place], None, *slices[place:]]
+
+    def from_columns(self, columns: NDArray[Any], axis: int) -> NDArray[Any]:
+        """Return a result of `flat_shape` from `columns`, one a pixel, already selected along `axis`."""
+        others = [len(positions) for number, positions in self._slice_axes.items() if number != axis]
+        place = list(self._slice_axes).index(axis)
+        return np.moveaxis(columns.reshape(self.flat_shape[0], *others, -1), -1, place + 1)
 
     def parts(self) -> Iterator[ChunkPart]:
         """Yield one part for each chunk touched; `outside` indexes a result of `flat_shape`."""
@@ -128,6 +182,13 @@ class PointSelection:
 
 def _along(positions: NDArray[Any], axis: int, ndim: int) -> NDArray[Any]:
     return positions.reshape([-1 if number == axis else 1 for number in range(ndim)])
+
+
+def _selected(size: int, indexer: Indexer) -> NDArray[np.intp]:
+    if isinstance(indexer, slice):
+        return np.arange(*indexer.indices(size))
+    positions = np.atleast_1d(np.asarray(indexer, np.intp))
+    return np.where(positions < 0, positions + size, positions)
 
 
 def _length(size: int, indexer: Indexer) -> int:

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import UpstreamUnavailable
@@ -40,7 +41,7 @@ async def settle(gate, reads=1):
 
 
 async def test_fifty_askers_make_one_read(gate):
-    source = SingleFlight(gate)
+    source = SingleFlight(Coalesced(gate))
     tasks = [asyncio.create_task(source.get(REFERENCE)) for _ in range(50)]
     await settle(gate)
     gate.open.set()
@@ -50,7 +51,7 @@ async def test_fifty_askers_make_one_read(gate):
 
 async def test_other_references_and_later_reads_are_their_own(gate):
     gate.open.set()
-    source = SingleFlight(gate)
+    source = SingleFlight(Coalesced(gate))
     await asyncio.gather(source.get(REFERENCE), source.get(ChunkReference("file:///x", 0, 5)))
     assert gate.reads == 2
     await source.get(REFERENCE)
@@ -58,7 +59,7 @@ async def test_other_references_and_later_reads_are_their_own(gate):
 
 
 async def test_a_cancelled_asker_does_not_stop_the_read(gate):
-    source = SingleFlight(gate)
+    source = SingleFlight(Coalesced(gate))
     first, second = (asyncio.create_task(source.get(REFERENCE)) for _ in range(2))
     await settle(gate)
     first.cancel()
@@ -71,7 +72,7 @@ async def test_a_cancelled_asker_does_not_stop_the_read(gate):
 
 async def test_all_share_a_failure_and_nobody_remembers_it(gate):
     gate.error = UpstreamUnavailable("down")
-    source = SingleFlight(gate)
+    source = SingleFlight(Coalesced(gate))
     tasks = [asyncio.create_task(source.get(REFERENCE)) for _ in range(5)]
     await settle(gate)
     gate.open.set()
@@ -85,7 +86,7 @@ async def test_all_share_a_failure_and_nobody_remembers_it(gate):
 
 async def test_a_failure_that_nobody_waits_for_is_quiet(gate, caplog):
     gate.error = UpstreamUnavailable("down")
-    source = SingleFlight(gate)
+    source = SingleFlight(Coalesced(gate))
     task = asyncio.create_task(source.get(REFERENCE))
     await settle(gate)
     task.cancel()
@@ -110,7 +111,7 @@ def other_loop():
 
 
 async def test_askers_in_two_event_loops_share_one_read(gate, other_loop):
-    source = SingleFlight(gate)
+    source = SingleFlight(Coalesced(gate))
     elsewhere = in_thread(other_loop, *(source.get(REFERENCE) for _ in range(10)))
     await settle(gate)
     here = [asyncio.create_task(source.get(REFERENCE)) for _ in range(10)]
@@ -123,7 +124,7 @@ async def test_askers_in_two_event_loops_share_one_read(gate, other_loop):
 
 async def test_a_failure_reaches_askers_in_another_loop(gate, other_loop):
     gate.error = UpstreamUnavailable("down")
-    source = SingleFlight(gate)
+    source = SingleFlight(Coalesced(gate))
     in_thread(other_loop, source.get(REFERENCE))
     await settle(gate)
     here = asyncio.create_task(source.get(REFERENCE))
@@ -135,7 +136,7 @@ async def test_a_failure_reaches_askers_in_another_loop(gate, other_loop):
 
 
 async def test_when_the_reading_loop_ends_another_reads_for_itself(gate):
-    source = SingleFlight(gate)
+    source = SingleFlight(Coalesced(gate))
 
     async def give_up():
         asyncio.ensure_future(source.get(REFERENCE))  # noqa: RUF006 - cancelled with its loop, on purpose

@@ -11,6 +11,7 @@ import netCDF4
 import numpy as np
 import pytest
 
+from cubegate.chunks.coalesced import Coalesced
 from cubegate.errors import NotFound, UpstreamObjectMissing
 from cubegate.index import granule as granule_module
 from cubegate.index.build import build_index
@@ -71,7 +72,7 @@ async def test_the_reason_reaches_who_asks_for_the_array(compact_granule, scan_h
     assert index.hierarchy.skipped == settled.hierarchy.skipped
     assert set(index.hierarchy.arrays) == set(settled.hierarchy.arrays)
     index.verify()
-    store = EncodedStore(index.hierarchy, index, local_source, version=index.version)
+    store = EncodedStore(index.hierarchy, index, Coalesced(local_source), version=index.version)
     with pytest.raises(NotFound, match="build the references again"):
         store.array("scalar")
 

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 import zarr
 
+from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import CorruptChunk, UpstreamObjectMissing, UpstreamUnavailable
 from cubegate.index.location import UNALLOCATED, Stored
@@ -72,7 +73,7 @@ def mount(directory):
             arrays[path] = parse_array_v3(path, json.loads(content))
     source = DictSource(files)
     hierarchy = Hierarchy(with_parents({}, arrays), arrays)
-    return EncodedStore(hierarchy, DictLocator(set(files)), source, version="v"), source
+    return EncodedStore(hierarchy, DictLocator(set(files)), Coalesced(source), version="v"), source
 
 
 RNG = np.random.default_rng(7)

@@ -11,7 +11,11 @@ from types import ModuleType
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
+from cubegate.cache.cache import ChunkCache
+from cubegate.chunks.cached import Cached
+from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.icechunk import ICECHUNK_URL, IcechunkSource
+from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import (
     ConfigurationError,
@@ -20,6 +24,7 @@ from cubegate.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
+from cubegate.store.columns import ColumnCache
 from cubegate.store.encoded import EncodedStore
 from cubegate.store.sources.documents import build_hierarchy, check_path, parse_document
 from cubegate.store.sources.keyed import KeyedLocator
@@ -56,12 +61,14 @@ async def open_icechunk_store(
     branch: str | None = None,
     tag: str | None = None,
     snapshot: str | None = None,
+    cache: ChunkCache | None = None,
 ) -> EncodedStore:
     """Open the repository at `url` (file or s3) read-only, with `group` as the root.
 
     The version is the snapshot id (with a group, a hash of both). Virtual chunks are read only
     below prefixes that `check_url` allows, with the access that `access_for` gives and never
     with what the repository says about endpoints, since it is data and not configuration.
+    What was read is kept in `cache`: a snapshot never changes.
 
     Raises:
         ConfigurationError: icechunk is not installed, or the configuration names no access.
@@ -81,7 +88,13 @@ async def open_icechunk_store(
     if group:
         version = hashlib.sha256(f"{version}/{group}".encode()).hexdigest()[:16]
     locator = KeyedLocator(hierarchy, lambda path: f"{ICECHUNK_URL}{prefix}{path}")
-    return EncodedStore(hierarchy, locator, source, version=version)
+    if cache is None:
+        return EncodedStore(hierarchy, locator, SingleFlight(Coalesced(source)), version=version)
+    # repositories with equal snapshots may lie over other granules
+    namespace = hashlib.sha256(f"{url}\0{version}".encode()).hexdigest()[:32]
+    cached = Cached(Coalesced(source), cache, namespace, whole_objects=True)
+    columns = ColumnCache(cache, namespace)
+    return EncodedStore(hierarchy, locator, SingleFlight(cached), version=version, columns=columns)
 
 
 def _open(

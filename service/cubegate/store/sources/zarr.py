@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
+from cubegate.chunks.coalesced import Coalesced
+from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference, ObjectSource
 from cubegate.errors import InvalidMetadata, InvalidReference, UpstreamObjectMissing
 from cubegate.store.encoded import EncodedStore
@@ -52,7 +54,7 @@ async def open_zarr_store(
     return EncodedStore(
         hierarchy,
         KeyedLocator(hierarchy, lambda path: _join(base, path)),
-        source,
+        SingleFlight(Coalesced(source)),
         version=digest.hexdigest()[:16],
         immutable=False,
         missing=missing,

@@ -1,0 +1,111 @@
+"""Decodes chunks in threads while others are still on their way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+from cubegate.errors import UpstreamError
+
+Part = TypeVar("Part")
+
+
+class Decoding(Generic[Part]):
+    """Calls `work(part, data)` in threads for each of `count` chunks, as they come.
+
+    As many threads take part as there are processors; each goes on until nothing is left to do,
+    since handing over every chunk on its own would cost as much as decoding it. It belongs to
+    one event loop.
+    """
+
+    def __init__(self, count: int, work: Callable[[Part, bytes | None], None]) -> None:
+        self._work = work
+        self._loop = asyncio.get_running_loop()
+        self._finished: asyncio.Future[None] = self._loop.create_future()
+        self._queue: deque[tuple[Part, bytes | None]] = deque()
+        self._lock = threading.Lock()
+        self._left = count
+        self._threads = 0
+        self._called = False
+        if not count:
+            self._finished.set_result(None)
+
+    def add(self, part: Part, data: bytes | None) -> None:
+        """Queue one chunk; None stands for an unallocated one.
+
+        Raises:
+            UpstreamError: an earlier chunk could not be decoded.
+        """
+        if self._finished.done():
+            error = None if self._finished.cancelled() else self._finished.exception()
+            if isinstance(error, UpstreamError):
+                raise error
+            return
+        self._queue.append((part, data))
+        if not self._called:
+            # chunks that come in one turn of the loop wake the threads once
+            self._called = True
+            self._loop.call_soon(self._call_threads)
+
+    async def finish(self) -> None:
+        """Wait until all chunks are decoded.
+
+        Raises:
+            UpstreamError: one of them could not be.
+        """
+        await self._finished
+
+    def stop(self) -> None:
+        """Let the threads do no more than what they are at."""
+        self._queue.clear()
+        self._finished.cancel()
+
+    def _call_threads(self) -> None:
+        self._called = False
+        with self._lock:
+            missing = min(len(self._queue), processors()) - self._threads
+            self._threads += max(missing, 0)
+        for _ in range(missing):
+            self._loop.run_in_executor(None, self._run)
+
+    def _run(self) -> None:
+        while True:
+            with self._lock:
+                if not self._queue:
+                    self._threads -= 1
+                    return
+                part, data = self._queue.popleft()
+            try:
+                self._work(part, data)
+            except BaseException as error:
+                with self._lock:
+                    self._threads -= 1
+                self._tell(error)
+                raise
+            with self._lock:
+                self._left -= 1
+                last = not self._left
+            if last:
+                self._tell(None)
+
+    def _tell(self, error: BaseException | None) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end, error)
+
+    def _end(self, error: BaseException | None) -> None:
+        self._queue.clear()
+        if self._finished.done():
+            return
+        if error is None:
+            self._finished.set_result(None)
+        else:
+            self._finished.set_exception(error)
+
+
+def processors() -> int:
+    """The number of processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

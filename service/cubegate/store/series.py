@@ -1,0 +1,130 @@
+"""One read of a few pixels: from decoded columns if all are held, else it leaves some behind."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cubegate.index.metadata import ArrayMetadata
+from cubegate.store.columns import (
+    MOST_COLUMNS,
+    ColumnCache,
+    ColumnLayout,
+    Pixel,
+    Window,
+    column_layout,
+)
+from cubegate.store.decoder import OpenChunk
+from cubegate.store.selection import OuterSelection, PointSelection
+
+# What one read may leave behind.
+MOST_NBYTES = 2**25
+
+
+class SeriesRead:
+    """The pixels of one selection, with the windows around them that reading their chunks fills."""
+
+    def __init__(
+        self,
+        cache: ColumnCache,
+        layout: ColumnLayout,
+        array: ArrayMetadata,
+        selection: OuterSelection | PointSelection,
+    ) -> None:
+        self._cache, self._layout, self._array, self._selection = cache, layout, array, selection
+        self._pixels = _pixels(layout, selection)
+        self._windows: dict[Pixel, list[Window]] = {}
+
+    @classmethod
+    def of(
+        cls, cache: ColumnCache | None, array: ArrayMetadata, selection: OuterSelection | PointSelection
+    ) -> SeriesRead | None:
+        """Return the read of `selection`, None where it is not one of a few pixels of an array with times."""
+        layout = None if cache is None else column_layout(array)
+        if cache is None or layout is None or not selection.positions_along(layout.axis).size:
+            return None
+        count = selection.count_across(layout.axis)
+        if count is None or not 0 < count <= MOST_COLUMNS:
+            return None
+        return cls(cache, layout, array, selection)
+
+    async def from_columns(self) -> NDArray[Any] | None:
+        """Return the selected values, None unless all of them are in columns that are held."""
+        columns = await self._cache.get(self._layout, self._pixels)
+        if columns is None:
+            self._open_windows()
+            return None
+        times = self._selection.positions_along(self._layout.axis)
+        return self._selection.from_columns(columns[:, times], self._layout.axis)
+
+    def _open_windows(self) -> None:
+        """Prepare what is to be left behind: only a read of all times gives whole columns."""
+        layout = self._layout
+        if self._selection.positions_along(layout.axis).size != layout.length:
+            return
+        budget = MOST_NBYTES
+        for region in self._regions():
+            shape = (layout.length, *(part.stop - part.start for part in region))
+            budget -= math.prod(shape) * layout.dtype.itemsize
+            if budget < 0:
+                return
+            column = tuple(part.start // chunk for part, chunk in zip(region, layout.chunks, strict=True))
+            window = Window(region, np.empty(shape, layout.dtype))
+            self._windows.setdefault(column, []).append(window)
+
+    def _regions(self) -> Sequence[tuple[slice, ...]]:
+        by_column: defaultdict[Pixel, list[Pixel]] = defaultdict(list)
+        for pixel in self._pixels:
+            column = tuple(p // chunk for p, chunk in zip(pixel, self._layout.chunks, strict=True))
+            by_column[column].append(pixel)
+        regions = []
+        for pixels in by_column.values():
+            first, last = (
+                tuple(map(min, zip(*pixels, strict=True))),
+                tuple(map(max, zip(*pixels, strict=True))),
+            )
+            around = self._layout.window_around(first, last)
+            if around is not None:
+                regions.append(around)
+            else:
+                blocks = {str(block): block for block in map(self._layout.block_of, pixels)}
+                regions += blocks.values()
+        return regions
+
+    def take(self, chunk: tuple[int, ...], values: OpenChunk | None, fill: Any) -> None:
+        """Copy what the windows want of one chunk; None is one of nothing but `fill`.
+
+        Called once a chunk, from any thread.
+        """
+        layout, array = self._layout, self._array
+        column = (*chunk[: layout.axis], *chunk[layout.axis + 1 :])
+        windows = self._windows.get(column)
+        if not windows:
+            return
+        size = array.chunk_shape[layout.axis]
+        start = chunk[layout.axis] * size
+        stop = min(start + size, layout.length)
+        for window in windows:
+            if values is None:
+                window.values[start:stop] = fill
+                continue
+            inside: list[slice] = [
+                slice(part.start - number * side, part.stop - number * side)
+                for part, number, side in zip(window.region, column, layout.chunks, strict=True)
+            ]
+            inside.insert(layout.axis, slice(0, stop - start))
+            window.values[start:stop] = np.moveaxis(values[tuple(inside)], layout.axis, 0)
+
+    def keep(self) -> None:
+        """Leave the windows behind; every chunk has been taken."""
+        self._cache.put(self._layout, itertools.chain.from_iterable(self._windows.values()))
+
+
+def _pixels(layout: ColumnLayout, selection: OuterSelection | PointSelection) -> list[Pixel]:
+    return [tuple(pixel) for pixel in selection.pixels_across(layout.axis).tolist()]
