@@ -33,6 +33,7 @@ OPERATIONS = [
     ("/datasets/{dataset_id}/estimate", "GET"),
     ("/healthz", "GET"),
     ("/readyz", "GET"),
+    ("/metrics", "GET"),
 ]
 CHECKS = [
     not_a_server_error,

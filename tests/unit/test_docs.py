@@ -25,6 +25,7 @@ from cubegate.cli import _parser
 from cubegate.demo.lines import lines
 from cubegate.formats.output import output_formats
 from cubegate.index.codecs import V2_CODECS, V3_CODECS
+from cubegate.metrics.families import BOUNDS, FAMILIES
 from cubegate.settings import Section, Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -152,6 +153,24 @@ def test_the_error_page_gives_every_error_class_and_its_status():
         for kind in classes
     }
     assert {name: row[1] for name, row in tables("docs/errors.md", "class").items()} == expected
+
+
+def test_the_operator_guide_gives_every_metric_its_type_and_labels():
+    rows = tables("docs/operator-guide.md", "metric")
+    assert {name: (row[1], tuple(re.findall(r"`(\w+)`", row[2]))) for name, row in rows.items()} == {
+        family.name: (family.kind, family.labels) for family in FAMILIES
+    }
+    assert set(tables("docs/operator-guide.md", "label")) == {
+        label for family in FAMILIES for label in family.labels
+    }
+
+
+def test_the_operator_guide_gives_the_buckets_of_durations():
+    said = re.search(r"end at (.*?) ms\s+and at (.*?) s\.", read("docs/operator-guide.md"), re.DOTALL)
+    milliseconds, seconds = (
+        [float(number) for number in re.findall(r"[\d.]+", part)] for part in said.groups()
+    )
+    assert tuple([*(number / 1000 for number in milliseconds), *seconds]) == BOUNDS
 
 
 def test_the_limits_give_exactly_the_codecs_that_are_decoded():
