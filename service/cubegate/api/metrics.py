@@ -17,12 +17,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cubegate.api.dependencies import Services, services
 from cubegate.metrics.metrics import Metrics
 
+# In the scope of a request: its route template, where a busy route spares others to find it.
+ROUTE = "cubegate.route"
 UNMATCHED = "unmatched"
 ABORTED = "aborted"
 REFRESH_SECONDS = 1.0
 
 _PLACEHOLDER = re.compile(r"\{[^}]*\}")
-_LAST = frozenset({"http.response.body", "http.response.pathsend"})
 _TEXT = {"schema": {"type": "string"}}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
@@ -104,26 +105,24 @@ class RequestMetrics:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        status: int | str = ABORTED
-        counted = False
+        status: int | str | None = ABORTED
 
-        # returns what is to be awaited: a coroutine more for each message would cost more than all else
+        # returns what is to be awaited: a coroutine more for each message would double the cost
         def watched(message: Message) -> Awaitable[None]:
-            nonlocal status, counted
-            kind = message["type"]
-            if kind == "http.response.start":
+            nonlocal status
+            if message["type"] == "http.response.start":
                 status = message["status"]
-            elif kind in _LAST and not message.get("more_body", False):
-                counted = True
+            elif status is not None and not message.get("more_body"):
                 self._count(scope, status, started)
+                status = None
             return send(message)
 
         try:
             await self._app(scope, receive, watched)
         finally:
-            if not counted:
+            if status is not None:
                 self._count(scope, ABORTED, started)
 
     def _count(self, scope: Scope, status: int | str, started: float) -> None:
-        route = self._template_of(scope["path"])
+        route = scope.get(ROUTE) or self._template_of(scope["path"])
         self._answered(route, scope["method"], status, time.perf_counter() - started)
