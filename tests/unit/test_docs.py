@@ -170,7 +170,7 @@ def test_the_operator_guide_gives_the_buckets_of_durations():
     milliseconds, seconds = (
         [float(number) for number in re.findall(r"[\d.]+", part)] for part in said.groups()
     )
-    assert tuple([*(number / 1000 for number in milliseconds), *seconds]) == BOUNDS
+    assert (*(number / 1000 for number in milliseconds), *seconds) == BOUNDS
 
 
 def test_the_limits_give_exactly_the_codecs_that_are_decoded():
