@@ -28,6 +28,7 @@ from cubegate.api.provider import DatasetProvider
 from cubegate.api.spool import Spool
 from cubegate.cache.cache import ChunkCache
 from cubegate.cache.memory import MemoryCache
+from cubegate.cache.metered import MeteredCache
 from cubegate.cache.redis import RedisCache
 from cubegate.cache.tiered import TieredCache
 from cubegate.catalog.catalog import Catalog
@@ -40,7 +41,7 @@ from cubegate.index.build import build_index
 from cubegate.index.file import write_index
 from cubegate.index.index import Index
 from cubegate.index.progress import Progress
-from cubegate.metrics.families import CACHE_HELD, OPEN_CUBES
+from cubegate.metrics.families import CACHE_HELD, OPEN_CUBES, REDIS_PAUSED
 from cubegate.metrics.metrics import Metrics
 from cubegate.settings import CacheSettings, Settings, load_settings
 from cubegate.store.bridge import LoopThread
@@ -82,7 +83,12 @@ def open_catalog(
 def _open_cache(settings: CacheSettings, metrics: Metrics) -> ChunkCache:
     memory = MemoryCache(settings.memory)
     metrics.watch(CACHE_HELD, lambda: memory.nbytes, "memory")
-    return TieredCache(memory, RedisCache(settings.redis)) if settings.redis else memory
+    counted = MeteredCache(memory, metrics, "memory")
+    if settings.redis is None:
+        return counted
+    redis = RedisCache(settings.redis)
+    metrics.watch(REDIS_PAUSED, lambda: redis.paused)
+    return TieredCache(counted, MeteredCache(redis, metrics, "redis"))
 
 
 def create_app(
