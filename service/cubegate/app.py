@@ -84,7 +84,7 @@ def _open_cache(settings: CacheSettings, metrics: Metrics) -> ChunkCache:
     memory = MemoryCache(settings.memory)
     metrics.watch(CACHE_HELD, lambda: memory.nbytes, "memory")
     counted = MeteredCache(memory, metrics, "memory")
-    if settings.redis is None:
+    if not settings.redis:
         return counted
     redis = RedisCache(settings.redis)
     metrics.watch(REDIS_PAUSED, lambda: redis.paused)
