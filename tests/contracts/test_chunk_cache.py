@@ -7,16 +7,19 @@ import pytest
 
 from cubegate.cache.cache import Column
 from cubegate.cache.memory import MemoryCache
+from cubegate.cache.metered import MeteredCache
 from cubegate.cache.redis import RedisCache
 from cubegate.cache.tiered import TieredCache
+from cubegate.metrics.metrics import Metrics
 
 
-@pytest.fixture(params=["memory", "redis", "tiered"])
+@pytest.fixture(params=["memory", "redis", "tiered", "metered"])
 async def cache(request, redis_url):
     made = {
         "memory": lambda: MemoryCache(10**8),
         "redis": lambda: RedisCache(redis_url, timeout=10),
         "tiered": lambda: TieredCache(MemoryCache(10**8), RedisCache(redis_url, timeout=10)),
+        "metered": lambda: MeteredCache(RedisCache(redis_url, timeout=10), Metrics(), "redis"),
     }[request.param]()
     yield made
     await made.aclose()

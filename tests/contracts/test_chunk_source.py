@@ -11,11 +11,13 @@ from cubegate.chunks.cached import Cached
 from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.http import HTTPObjects
 from cubegate.chunks.local import LocalFiles
+from cubegate.chunks.metered import MeteredObjects
 from cubegate.chunks.object_store import S3Objects
 from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference
 from cubegate.chunks.upstream import open_upstreams
 from cubegate.errors import UpstreamError, UpstreamObjectMissing, UpstreamRefused
+from cubegate.metrics.metrics import Metrics
 from cubegate.settings import UpstreamSettings
 
 SOURCES = [
@@ -28,6 +30,7 @@ SOURCES = [
     "coalesced",
     "single-flight",
     "cached",
+    "metered",
 ]
 
 
@@ -46,6 +49,7 @@ def open_source(addresses, s3_endpoint):
             "coalesced": lambda: Coalesced(local),
             "single-flight": lambda: SingleFlight(Coalesced(local)),
             "cached": lambda: Cached(Coalesced(local), MemoryCache(10**7), "1"),
+            "metered": lambda: MeteredObjects(local, Metrics().upstream("file://")),
             "local": lambda: local,
         }
 
@@ -165,7 +169,7 @@ async def test_serves_two_event_loops_at_the_same_time(upstream, objects, loop_t
         assert blocks == [data[r.offset : r.offset + 50] for r in references]
 
 
-@pytest.fixture(params=["local", "s3", "upstreams-local", "upstreams-s3"])
+@pytest.fixture(params=["local", "s3", "upstreams-local", "upstreams-s3", "metered"])
 async def listable(request, open_source):
     source, url = open_source(request.param)
     yield source, url
