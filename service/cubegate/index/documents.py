@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,7 @@ from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.table import MAX_CHUNKS
 
 METADATA_NAMES = frozenset({".zgroup", ".zattrs", ".zarray", "zarr.json"})
+_SURROGATE = re.compile(r"[\ud800-\udfff]")
 _BYTES_TO_BYTES = frozenset({"zlib", "zstd", "blosc", "gzip", "lz4", "bz2", "lzma"})
 
 
@@ -33,10 +35,10 @@ def split_key(key: str) -> tuple[str, str]:
     """Return the path of the node that a metadata or chunk key belongs to, and its last part.
 
     Raises:
-        InvalidReference: the key is not a relative path without `.` and `..`.
+        InvalidReference: the key is not a relative path without `.` and `..`, or not text.
     """
     path, _, name = key.rpartition("/")
-    if path and any(part in ("", ".", "..") for part in path.split("/")):
+    if path and (_SURROGATE.search(path) or any(part in ("", ".", "..") for part in path.split("/"))):
         raise InvalidReference(f"The key {key[:200]!r} is not a Zarr key.")
     return path, name
 

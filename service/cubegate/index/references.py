@@ -34,7 +34,8 @@ MAX_TOTAL_INLINE_NBYTES = 2**30
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CHAIN = re.compile(r"^[A-Za-z0-9+.-]+::|::[A-Za-z0-9+.-]+://")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# control characters, and surrogates, which JSON can write and no encoding of a URL can
+_UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
 def resolve_url(written: str, base_url: str) -> str:
@@ -48,7 +49,7 @@ def resolve_url(written: str, base_url: str) -> str:
     """
     if "{{" in written:
         raise InvalidReference("A reference holds a template ({{...}}), which is not expanded here.")
-    if not written or _CONTROL.search(written) or _CHAIN.search(written):
+    if not written or _UNWRITABLE.search(written) or _CHAIN.search(written):
         raise InvalidReference(f"{_shown(written)} is not an address that can be read.")
     scheme = _SCHEME.match(written)
     if scheme is None:

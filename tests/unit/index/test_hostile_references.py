@@ -7,7 +7,8 @@ import pytest
 import zstandard
 
 from cubegate.errors import InvalidReference
-from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json, decompress
+from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json
+from cubegate.index.builders.reference_text import read_text
 from cubegate.index.references import resolve_url
 
 BASE = "s3://references/folder/cube.json"
@@ -61,6 +62,7 @@ def one_array(chunks, document=ARRAY, attributes=None):
         ({"v/0.0": "base64:*"}, "base64"),
         ({"v/0.0": ["{{a}}/b", 0, 1]}, "template"),
         ({"v/0.0": ["", 0, 1]}, "address"),
+        ({"v/0.0": ["s3://d/\ud800", 0, 1]}, "address"),
         ({"v/0.0": ["simplecache::s3://d/a", 0, 1]}, "address"),
         ({"v/0.0": ["zip://a.nc::s3://d/a.zip", 0, 1]}, "address"),
         ({"v/0.0": ["s3://d/a\nb", 0, 1]}, "address"),
@@ -69,6 +71,9 @@ def one_array(chunks, document=ARRAY, attributes=None):
         ({"v/0.0": ["file:///srv/../etc/passwd", 0, 1]}, "climbs"),
         ({"w/.zattrs": ["s3://d/a", 0, 1]}, "not in the reference file"),
         ({"w/.zattrs": "{"}, "not JSON"),
+        ({"w/.zattrs": "\udfff"}, "not text"),
+        ({"\ud800/.zarray": ARRAY}, "not a Zarr key"),
+        ({"v/0.0": "\ud800"}, "not text"),
         ({"w/.zattrs": "[" * 100_000}, "not JSON"),
         ({"w/.zattrs": "[]"}, "not a JSON object"),
         ({".zarray": ARRAY}, "root"),
@@ -89,6 +94,17 @@ def test_hostile_references_are_refused(chunks, match):
         (b"9" * 10_000, "not JSON"),
         (b"[{}]", "not a JSON object"),
         (b"{}", "no Zarr metadata"),
+        (b"{} {}", "not JSON"),
+        (b'{"v/.zattrs": "{}",}', "not JSON"),
+        (b'{"v/.zattrs": "{}" "v/0.0": "a"}', "not JSON"),
+        (b'{"v/.zattrs" "{}"}', "not JSON"),
+        (b'{"v/.zattrs": 01}', "not JSON"),
+        (b'{"v/.zattrs": "{}", 1: 2}', "not JSON"),
+        (b'{"v/.zattrs": "\n"}', "not JSON"),
+        (b'{"v/.zattrs": "{}", "v/0.0": ' + b"[" * 100_000, "not JSON"),
+        (b'{"v/.zattrs": "{}", "v/.zattrs": "{}"}', "twice"),
+        (b'{"version": 1, "version": 1, "refs": {}}', "twice"),
+        (b'{"version": 1, "refs": {}, "refs": {}}', "twice"),
         (b'{"version": 2, "refs": {}}', "version"),
         (b'{"version": true, "refs": {}}', "version"),
         (b'{"version": "1", "refs": {}}', "version"),
@@ -110,9 +126,12 @@ def test_malformed_files_are_refused(document, match):
 
 @pytest.mark.parametrize("compress", [gzip.compress, zstandard.compress, bytes])
 def test_bombs_are_refused(compress):
+    def text(nbytes):
+        return "".join(read_text(compress(b" " * nbytes), report=lambda *_: None, max_nbytes=1000))
+
     with pytest.raises(InvalidReference, match="larger than 1,000"):
-        decompress(compress(b" " * 1001), max_nbytes=1000)
-    assert decompress(compress(b" " * 1000), max_nbytes=1000) == b" " * 1000
+        text(1001)
+    assert text(1000) == " " * 1000
 
 
 def test_inlined_data_are_bounded(monkeypatch):

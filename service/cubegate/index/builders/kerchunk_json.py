@@ -1,29 +1,31 @@
-"""Builds an index from kerchunk's JSON references, versions 0 and 1, plain or compressed."""
+"""Builds an index from kerchunk's JSON references, versions 0 and 1, plain or compressed.
+
+The file is read twice, member by member: for the metadata, which may stand anywhere in it, and
+then for the chunks. So neither its text nor its references are ever held as a whole.
+"""
 
 from __future__ import annotations
 
 import base64
 import binascii
-import gzip
-import io
-import json
-import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-import zstandard
-
 from cubegate.errors import InvalidReference
+from cubegate.index.builders.json_members import Batch, Members, read_members
+from cubegate.index.builders.reference_text import read_text
 from cubegate.index.chunk_keys import ChunkKeys
 from cubegate.index.documents import METADATA_NAMES, Documents, parse_document, read_documents, split_key
 from cubegate.index.index import Index
 from cubegate.index.progress import Progress, silent
 from cubegate.index.references import ArrayReferences, ReferenceCollector, check_range
-from cubegate.index.table import WHOLE_OBJECT
+from cubegate.index.table import UNALLOCATED, WHOLE_OBJECT
 
-MAX_JSON_NBYTES = 4 * 2**30
-_REPORTED = 2**15
-_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_REFERENCES = "refs"
+_CONSOLIDATED = ".zmetadata"
+_FORMAT_NAMES = frozenset({"version", "templates", "gen", _REFERENCES})
+_MAX_OWNERS = 2**16
 
 
 def build_from_kerchunk_json(
@@ -40,63 +42,77 @@ def build_from_kerchunk_json(
     is not allowed; `group` names the group to take as the root.
 
     Raises:
-        InvalidReference: the file is malformed, or holds templates or generated references.
+        InvalidReference: the file is malformed, names something twice, or holds templates or
+            generated references.
         CubegateError: whatever `check_url` raises.
     """
-    references = _read_references(decompress(data))
-    documents = read_documents(_metadata_of(references), group)
+
+    def batches(what: str) -> Iterator[Batch]:
+        text = read_text(data, report=lambda done, total: progress(what, done, total))
+        return read_members(text, _REFERENCES)
+
+    found = _Metadata()
+    for batch in batches("Reading metadata"):
+        found.read(batch)
+    inside = found.where()
+    documents = read_documents(_metadata_documents(found.documents[inside]), group)
     collector = ReferenceCollector(base_url=base_url, check_url=check_url)
-    _read_chunks(references, group, documents, collector, progress)
+    chunks = _Chunks(documents, group, collector)
+    for batch in batches("Reading references"):
+        if batch.inside == inside:
+            chunks.read(batch.members)
     return collector.index(groups=documents.groups, arrays=documents.arrays, skipped=documents.skipped)
 
 
-def decompress(data: bytes, max_nbytes: int = MAX_JSON_NBYTES) -> bytes:
-    """Return `data`, decompressed if it begins like gzip or zstd.
+@dataclass
+class _Metadata:
+    """What a reference file holds beside chunks, before it is known of which version it is.
 
-    Raises:
-        InvalidReference: it is damaged, or larger than `max_nbytes`.
+    `documents` are those in the outermost object, where version 0 has them, and in `refs`;
+    `format` are the members that tell the version and what else it may hold.
     """
-    try:
-        if data.startswith(_GZIP):
-            with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-                data = stream.read(max_nbytes + 1)
-        elif data.startswith(_ZSTD):
-            decompressor = zstandard.ZstdDecompressor(max_window_size=2**27)
-            with decompressor.stream_reader(data, read_across_frames=True) as stream:
-                data = stream.read(max_nbytes + 1)
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError):
-        raise InvalidReference("The compressed reference file is damaged.") from None
-    if len(data) > max_nbytes:
-        raise InvalidReference(f"The reference file is larger than {max_nbytes:,} bytes.")
-    return data
+
+    documents: dict[str, dict[str, Any]] = field(default_factory=lambda: {"": {}, _REFERENCES: {}})
+    format: dict[str, Any] = field(default_factory=dict)
+
+    def read(self, batch: Batch) -> None:
+        documents = self.documents[batch.inside]
+        for key, value in batch.members:
+            if key.rpartition("/")[2] in METADATA_NAMES or key == _CONSOLIDATED:
+                _enter_once(documents, key, value)
+            elif not batch.inside and key in _FORMAT_NAMES:
+                _enter_once(self.format, key, value)
+
+    def where(self) -> str:
+        """Return the name of the object in which the references are.
+
+        Raises:
+            InvalidReference: the version is unknown, or the references must be generated.
+        """
+        version = self.format.get("version")
+        if version is None:
+            return ""
+        if type(version) is not int or version != 1:
+            raise InvalidReference("The reference file has a version that is neither 0 nor 1.")
+        for name in ("templates", "gen"):
+            if self.format.get(name):
+                raise InvalidReference(f"The reference file holds {name!r}, which are not expanded here.")
+        if not isinstance(self.format.get(_REFERENCES), dict):
+            raise InvalidReference("The reference file holds no 'refs'.")
+        return _REFERENCES
 
 
-def _read_references(data: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(data)
-    except (ValueError, RecursionError):
-        raise InvalidReference("The reference file is not JSON.") from None
-    if not isinstance(document, dict):
-        raise InvalidReference("The reference file is not a JSON object of references.")
-    version = document.get("version")
-    if version is None:
-        return document
-    if type(version) is not int or version != 1:
-        raise InvalidReference("The reference file has a version that is neither 0 nor 1.")
-    for name in ("templates", "gen"):
-        if document.get(name):
-            raise InvalidReference(f"The reference file holds {name!r}, which are not expanded here.")
-    references = document.get("refs")
-    if not isinstance(references, dict):
-        raise InvalidReference("The reference file holds no 'refs'.")
-    return references
+def _enter_once(found: dict[str, Any], key: str, value: Any) -> None:
+    if key in found:
+        raise InvalidReference(f"The reference file holds {key[:200]!r} twice.")
+    found[key] = value
 
 
-def _metadata_of(references: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: value for key, value in references.items() if key.rpartition("/")[2] in METADATA_NAMES}
-    if not found and ".zmetadata" in references:
-        consolidated = parse_document(references[".zmetadata"], ".zmetadata")
-        return parse_document(consolidated.get("metadata"), ".zmetadata")
+def _metadata_documents(values: Mapping[str, Any]) -> dict[str, Any]:
+    found = {key: value for key, value in values.items() if key != _CONSOLIDATED}
+    if not found and _CONSOLIDATED in values:
+        consolidated = parse_document(values[_CONSOLIDATED], _CONSOLIDATED)
+        return parse_document(consolidated.get("metadata"), _CONSOLIDATED)
     return {key: _metadata_value(value, key) for key, value in found.items()}
 
 
@@ -106,56 +122,67 @@ def _metadata_value(value: Any, key: str) -> Any:
     return _inline_bytes(value, key) if isinstance(value, str) else value
 
 
-def _read_chunks(
-    references: Mapping[str, Any],
-    group: str,
-    documents: Documents,
-    collector: ReferenceCollector,
-    progress: Progress,
-) -> None:
-    prefix = f"{group.strip('/')}/" if group.strip("/") else ""
-    arrays = {
-        path: (ChunkKeys(array), collector.add_array(array)) for path, array in documents.metadata.items()
-    }
-    for number, (key, value) in enumerate(references.items()):
-        if number % _REPORTED == 0:
-            progress("Reading references", number, len(references))
-        if not key.startswith(prefix) or key.rpartition("/")[2] in METADATA_NAMES or key == ".zmetadata":
-            continue
-        path, chunk = _split_chunk_key(key.removeprefix(prefix), documents)
-        if path in arrays:
-            keys, collected = arrays[path]
-            _read_chunk(value, key, keys.number(chunk), collected, collector)
+@dataclass(frozen=True)
+class _Owner:
+    """The array that chunk keys belong to, and how long the part of them is that names it."""
+
+    skip: int
+    keys: ChunkKeys
+    collected: ArrayReferences
 
 
-def _split_chunk_key(key: str, documents: Documents) -> tuple[str, str]:
-    path, _ = split_key(key)
-    while path:
-        if path in documents.metadata or path in documents.skipped:
-            return path, key[len(path) + 1 :]
-        path = path.rpartition("/")[0]
-    raise InvalidReference(f"The key {key[:200]!r} belongs to no array of the references.")
+class _Chunks:
+    """Enters the chunks of those arrays that can be served; `group` is the root."""
 
+    def __init__(self, documents: Documents, group: str, collector: ReferenceCollector) -> None:
+        self._documents, self._collector = documents, collector
+        self._prefix = f"{group.strip('/')}/" if group.strip("/") else ""
+        self._arrays = {
+            path: _Owner(len(self._prefix) + len(path) + 1, ChunkKeys(array), collector.add_array(array))
+            for path, array in documents.metadata.items()
+        }
+        self._owners: dict[str, _Owner | None] = {}
 
-def _read_chunk(
-    value: Any, key: str, chunk: int, collected: ArrayReferences, collector: ReferenceCollector
-) -> None:
-    if isinstance(value, str):
-        collector.inline(collected, chunk, _inline_bytes(value, key))
-    elif isinstance(value, list) and len(value) in (1, 3) and isinstance(value[0], str):
-        if len(value) == 1:
-            collected.put(chunk, collector.granule(value[0]), 0, WHOLE_OBJECT)
-            return
-        check_range(value[1], value[2], key)
-        collected.put(chunk, collector.granule(value[0]), value[1], value[2])
-    else:
-        raise InvalidReference(f"The reference of {key!r} is not text, [url] or [url, offset, length].")
+    def read(self, members: Members) -> None:
+        for key, value in members:
+            folder, _, name = key.rpartition("/")
+            if name in METADATA_NAMES or key == _CONSOLIDATED:
+                continue
+            owner = self._owners[folder] if folder in self._owners else self._find_owner(folder, key)
+            if owner is not None:
+                self._enter(owner, key, value)
+
+    def _find_owner(self, folder: str, key: str) -> _Owner | None:
+        if not key.startswith(self._prefix):
+            return None
+        path, _ = split_key(key.removeprefix(self._prefix))
+        while path and path not in self._arrays and path not in self._documents.skipped:
+            path = path.rpartition("/")[0]
+        if not path:
+            raise InvalidReference(f"The key {key[:200]!r} belongs to no array of the references.")
+        if len(self._owners) >= _MAX_OWNERS:
+            self._owners.clear()
+        return self._owners.setdefault(folder, self._arrays.get(path))
+
+    def _enter(self, owner: _Owner, key: str, value: Any) -> None:
+        chunk = owner.keys.number(key[owner.skip :])
+        collected, collector = owner.collected, self._collector
+        if collected.granule[chunk] != UNALLOCATED:
+            raise InvalidReference(f"The reference file holds the chunk {key[:200]!r} twice.")
+        if isinstance(value, str):
+            collector.inline(collected, chunk, _inline_bytes(value, key))
+        elif isinstance(value, list) and len(value) in (1, 3) and isinstance(value[0], str):
+            if len(value) == 1:
+                collected.put(chunk, collector.granule(value[0]), 0, WHOLE_OBJECT)
+                return
+            check_range(value[1], value[2], key)
+            collected.put(chunk, collector.granule(value[0]), value[1], value[2])
+        else:
+            raise InvalidReference(f"The reference of {key!r} is not text, [url] or [url, offset, length].")
 
 
 def _inline_bytes(value: str, key: str) -> bytes:
-    if not value.startswith("base64:"):
-        return value.encode()
     try:
-        return base64.b64decode(value[7:], validate=True)
+        return base64.b64decode(value[7:], validate=True) if value.startswith("base64:") else value.encode()
     except (binascii.Error, ValueError):
-        raise InvalidReference(f"The inlined data of {key!r} is not base64.") from None
+        raise InvalidReference(f"The inlined data of {key!r} is not base64, or not text.") from None
