@@ -18,7 +18,7 @@ from pathlib import Path
 import uvicorn
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from cubegate import __version__, demo
 from cubegate.app import CONFIG_VARIABLE, METRICS_VARIABLE, index_source, open_catalog
@@ -202,7 +202,7 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
 
 
 def _progress_bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
