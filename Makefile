@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv zarr2 demo serve test test-clients lint format clean
+.PHONY: help venv zarr2 demo serve test test-clients bench bench-full lint format clean
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -13,6 +13,11 @@ CHECKS := .venv/.checks
 # What some tests drive as a client: zarr-python before version 3, which cannot be beside version 3.
 ZARR2 := .venv-zarr2/.installed
 ZARR2_PACKAGES := "zarr>=2.18,<3" "numcodecs<0.16" "xarray<2025" "pandas<3" fsspec aiohttp requests
+
+# What make bench measures beside cubegate, which must not choose what is installed beside cubegate.
+BENCH := .venv-bench/.installed
+BENCH_PACKAGES := "xpublish-zarr>=0.1" dask "uvicorn[standard]"
+OPTIONS ?=
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +38,14 @@ test-clients: $(CHECKS) $(ZARR2)  ## Run only the tests that drive a server with
 
 zarr2: $(ZARR2)  ## Make .venv-zarr2, so that make test drives zarr 2 too
 
+bench: $(CHECKS)  ## Measure beside other readers in 6 minutes; OPTIONS=--smoke for one round of each
+	-@$(MAKE) --no-print-directory $(BENCH)
+	.venv/bin/python -m tests.benchmarks $(OPTIONS)
+
+bench-full: $(CHECKS)  ## Measure with more rounds and points, in half an hour
+	-@$(MAKE) --no-print-directory $(BENCH)
+	.venv/bin/python -m tests.benchmarks --full $(OPTIONS)
+
 lint: $(CHECKS)  ## Check style, types and layers
 	.venv/bin/ruff check
 	.venv/bin/ruff format --check
@@ -43,8 +56,8 @@ format: $(CHECKS)  ## Rewrite the code in the project's style
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
 
-clean:  ## Remove .venv, .venv-zarr2, the demo data and all caches
-	rm -rf .venv .venv-zarr2 demo-data .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+clean:  ## Remove .venv, .venv-zarr2, .venv-bench, the demo data and all caches
+	rm -rf .venv .venv-zarr2 .venv-bench build demo-data .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find service plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -61,4 +74,10 @@ $(CHECKS): pyproject.toml $(SERVER)
 $(ZARR2): Makefile
 	$(PYTHON) -m venv .venv-zarr2
 	.venv-zarr2/bin/python -m pip install $(ZARR2_PACKAGES)
+	touch $@
+
+# Without xpublish-zarr its row says why.
+$(BENCH): Makefile
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install $(BENCH_PACKAGES) >.venv-bench/pip.log 2>&1
 	touch $@

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import shutil
+import subprocess
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -120,8 +121,7 @@ class ChunkRate:
 
     @contextlib.contextmanager
     def _xpublish_zarr(self) -> Iterator[str]:
-        if not self.xpublish_python.exists():
-            raise Failed(_why_missing(self.xpublish_python.parents[1]))
+        _check_installed(self.xpublish_python)
         file, port, log = self.folder / "array.npy", free_port(), self.folder / "xpublish-zarr.log"
         np.save(file, self.stack.read(VARIABLE, slice(0, 1), slice(None), slice(None)))
         script = Path(__file__).with_name("xpublish_zarr_server.py")
@@ -145,8 +145,17 @@ def _decoded(chunk: bytes) -> bytes:
     return np.frombuffer(zlib.decompress(chunk), np.uint8).reshape(4, CHUNK * CHUNK).T.tobytes()
 
 
-def _why_missing(environment: Path) -> str:
+def _check_installed(python: Path) -> None:
+    """Raise `Failed`, with what pip said, unless `python` has xpublish-zarr."""
+    tried = [str(python), "-c", "import dask, xpublish_zarr"]
+    if python.exists() and subprocess.run(tried, capture_output=True, check=False).returncode == 0:
+        return
+    environment = python.parents[1]
     log = environment / "pip.log"
-    said = log.read_text("utf-8", "replace").strip().splitlines() if log.exists() else []
-    reason = f" ({said[-1][:200]})" if said else ""
-    return f"xpublish-zarr is not installed in {environment.name}{reason}"
+    errors = (
+        [line for line in log.read_text("utf-8", "replace").splitlines() if line.startswith("ERROR")]
+        if log.exists()
+        else []
+    )
+    reason = f": {errors[-1][:200]}" if errors else ""
+    raise Failed(f"xpublish-zarr is not installed in {environment.name}{reason}")
