@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -166,7 +167,11 @@ def create_app_from_environment() -> FastAPI:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = load_settings(Path(os.environ[CONFIG_VARIABLE]), os.environ)
     shared = os.environ.get(METRICS_VARIABLE)
-    return create_app(settings, metrics=_shared_metrics(Path(shared)) if shared else None)
+    app = create_app(settings, metrics=_shared_metrics(Path(shared)) if shared else None)
+    # a collection would look at every module's objects again and again, in the middle of a query
+    gc.collect()
+    gc.freeze()
+    return app
 
 
 def _shared_metrics(directory: Path) -> Metrics:

@@ -23,6 +23,13 @@ CONNECT_TIMEOUT = 10.0
 # servers close idle connections after a while, and a request that meets that moment is lost
 _IDLE = 15.0
 _LARGEST_HEAD = 2**16
+# what a read is judged by; nobody asks for the other headers
+_KEPT_HEADERS = frozenset(
+    {
+        b"content-encoding", b"content-length", b"content-range", b"content-type", b"location",
+        b"transfer-encoding",
+    }
+)  # fmt: skip
 
 Judge = Callable[["Head"], int | None]
 
@@ -40,7 +47,7 @@ class ConnectionBroken(Exception):
 
 @dataclass(slots=True)
 class Head:
-    """Status and headers of an answer; header names are in lower case, the last of a name counts."""
+    """Status of an answer, and those of its headers that matter: in lower case, the last of a name."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -64,7 +71,9 @@ class Connections:
         self._closed = False
         self._loop = asyncio.get_running_loop()
 
-    async def get(self, address: Address, headers: Mapping[str, str], judge: Judge) -> Answer:
+    async def get(
+        self, address: Address, headers: Mapping[str, str], judge: Judge, *, within: float
+    ) -> Answer:
         """Send one GET and return the answer.
 
         `judge` sees the head before the body, raises to refuse it, and returns the most bytes
@@ -73,16 +82,17 @@ class Connections:
         Raises:
             ConnectionBroken: no connection, or it ended before the answer did.
             OSError: the host cannot be reached.
-            TimeoutError: it did not accept the connection in time.
+            TimeoutError: the answer was not there within `within` seconds.
         """
         request = _request(address, headers)
+        until = self._loop.time() + within
         while True:
             connection = self._kept(address)
             reused = connection is not None
             if connection is None:
-                connection = await self._connect(address)
+                connection = await self._connect(address, until)
             try:
-                answer = await connection.exchange(request, judge)
+                answer = await connection.exchange(request, judge, until)
             except ConnectionBroken as broken:
                 # the server closed a kept connection while the request was on its way
                 if reused and broken.silent:
@@ -117,10 +127,10 @@ class Connections:
         else:
             connection.close()
 
-    async def _connect(self, address: Address) -> _Connection:
+    async def _connect(self, address: Address, until: float) -> _Connection:
         host, port = _host_and_port(address)
         tls = self._tls_context() if address.scheme == "https" else None
-        async with asyncio.timeout(CONNECT_TIMEOUT):
+        async with asyncio.timeout(min(CONNECT_TIMEOUT, until - self._loop.time())):
             _, protocol = await asyncio.get_running_loop().create_connection(
                 lambda: _Connection(self._open), host, port, ssl=tls, server_hostname=host if tls else None
             )
@@ -176,21 +186,26 @@ class _Connection(asyncio.Protocol):
         """Whether another request can be sent."""
         return self._transport is not None and self._outcome is None
 
-    async def exchange(self, request: bytes, judge: Judge) -> Answer:
-        """Send `request` and return its answer; see `Connections.get`."""
+    async def exchange(self, request: bytes, judge: Judge, until: float) -> Answer:
+        """Send `request` and return its answer; see `Connections.get`. `until` is by the loop's clock."""
         if self._transport is None:
             raise ConnectionBroken(silent=True)
         self._head, self._body = Head(), []
         self._nbytes = self._head_nbytes = 0
         self._in_body, self._judge = False, judge
-        self._outcome = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._outcome = loop.create_future()
+        # asyncio.timeout would cost ten times as much
+        alarm = loop.call_at(until, self._fail, TimeoutError())
         self._transport.write(request)
         try:
             return await self._outcome
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, TimeoutError):
             # the rest of the answer would be taken for the next one's
             self.close()
             raise
+        finally:
+            alarm.cancel()
 
     def close(self) -> None:
         """End the connection at once."""
@@ -232,7 +247,9 @@ class _Connection(asyncio.Protocol):
             self.close()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._head.headers[name.decode("latin-1").lower()] = value.decode("latin-1")
+        name = name.lower()
+        if name in _KEPT_HEADERS:
+            self._head.headers[name.decode()] = value.decode("latin-1")
 
     def on_headers_complete(self) -> None:
         self._head.status = self._parser.get_status_code()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urljoin
@@ -18,7 +20,6 @@ from cubegate.errors import (
     UpstreamMismatch,
     UpstreamObjectMissing,
     UpstreamRefused,
-    UpstreamTimeout,
     UpstreamUnavailable,
 )
 
@@ -56,7 +57,7 @@ class HTTPObjects:
         if reference.length == 0:
             return b""
         return await read_with_retries(
-            lambda: self._attempt(address, reference), deadline=self._deadline, what=str(address)
+            lambda left: self._attempt(address, reference, left), deadline=self._deadline, what=str(address)
         )
 
     async def list(self, url: str) -> list[str]:
@@ -68,21 +69,24 @@ class HTTPObjects:
         """Close the connections of all event loops."""
         await self._connections.aclose()
 
-    async def _attempt(self, address: Address, reference: ChunkReference) -> bytes:
+    async def _attempt(self, address: Address, reference: ChunkReference, within: float) -> bytes:
         connections = self._connections.get()
+        until = time.monotonic() + within
         try:
             for _ in range(_MOST_REDIRECTS + 1):
-                headers = await self._headers(address, reference)
-                answer = await connections.get(address, headers, _Judge(address, reference))
+                headers = await self._headers(address, reference, until)
+                judge = _Judge(address, reference)
+                answer = await connections.get(address, headers, judge, within=until - time.monotonic())
                 if answer.head.status not in _REDIRECTS:
                     return _exactly(answer.body, address, reference)
                 address = self._next_hop(address, answer.head.headers.get("location", ""))
-        except TimeoutError:
-            raise UpstreamTimeout(f"{address} did not answer in time.") from None
         except ConnectionBroken as broken:
             if broken.in_body:
                 raise ShortBody(f"The connection to {address} ended before the body did.") from None
             raise UpstreamUnavailable(f"The connection to {address} ended without an answer.") from None
+        except TimeoutError:
+            # it is an OSError too, and the caller's to judge
+            raise
         except OSError:
             raise UpstreamUnavailable(f"{address} cannot be reached.") from None
         raise UpstreamMismatch(f"{address} redirects more than {_MOST_REDIRECTS} times.")
@@ -95,12 +99,13 @@ class HTTPObjects:
             raise UpstreamRefused(f"{address} redirects to {following}, which is not HTTP.")
         return following
 
-    async def _headers(self, address: Address, reference: ChunkReference) -> dict[str, str]:
+    async def _headers(self, address: Address, reference: ChunkReference, until: float) -> dict[str, str]:
         headers = {}
         if reference.length is not None:
             headers["Range"] = f"bytes={reference.offset}-{reference.offset + reference.length - 1}"
         if self._credentials is not None and address.is_below(self._prefix):
-            credentials = await self._credentials.for_url(address.url)
+            async with asyncio.timeout(until - time.monotonic()):
+                credentials = await self._credentials.for_url(address.url)
             if isinstance(credentials, BearerToken):
                 headers["Authorization"] = f"Bearer {credentials.token}"
         return headers

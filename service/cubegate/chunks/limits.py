@@ -13,12 +13,12 @@ class HostLimits:
 
     def __init__(self, limit: int) -> None:
         self._semaphores = PerLoop(
-            lambda: defaultdict[str, asyncio.Semaphore](lambda: asyncio.Semaphore(limit)), _close
+            lambda: defaultdict[tuple[str, str], asyncio.Semaphore](lambda: asyncio.Semaphore(limit)), _close
         )
 
-    def slot(self, host: str) -> asyncio.Semaphore:
-        """Return what to hold (`async with`) while reading from `host`."""
-        return self._semaphores.get()[host]
+    def slot(self, scheme: str, authority: str) -> asyncio.Semaphore:
+        """Return what to hold (`async with`) while reading from one host or bucket."""
+        return self._semaphores.get()[scheme, authority]
 
 
 async def _close(_: object) -> None:

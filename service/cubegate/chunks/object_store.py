@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import timedelta
@@ -112,9 +113,10 @@ class S3Objects:
         return [found["path"] async for block in listing for found in block]
 
     async def _read(self, address: Address, read: Callable[[], Awaitable[T]]) -> T:
-        async def attempt() -> T:
+        async def attempt(left: float) -> T:
             try:
-                return await read()
+                async with asyncio.timeout(left):
+                    return await read()
             except (BaseError, FileNotFoundError) as error:
                 raise _translated(error, address) from None
 

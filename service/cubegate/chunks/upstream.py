@@ -40,7 +40,7 @@ class Upstreams:
         prefix, address = self._allowed.resolve(reference.url)
         if reference.length == 0:
             return b""
-        async with self._limits.slot(f"{address.scheme}://{address.authority}"):
+        async with self._limits.slot(address.scheme, address.authority):
             return await self._sources[prefix].get(reference)
 
     async def list(self, url: str) -> list[str]:

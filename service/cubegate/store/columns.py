@@ -139,6 +139,15 @@ class Window:
         """The size of the values."""
         return self.values.nbytes
 
+    def holds(self, pixel: Pixel) -> bool:
+        """Whether `pixel` is in the region."""
+        return all(part.start <= p < part.stop for p, part in zip(pixel, self.region, strict=True))
+
+    def column(self, pixel: Pixel) -> NDArray[Any]:
+        """Return the values of `pixel`, which is in the region."""
+        inside = (p - part.start for p, part in zip(pixel, self.region, strict=True))
+        return self.values[(slice(None), *inside)]
+
 
 class ColumnCache:
     """The decoded columns of one cube; `namespace` is its version.
@@ -165,8 +174,7 @@ class ColumnCache:
             if window is None:
                 wanted.append((row, Column(key, number, layout.nbytes)))
             else:
-                inside = tuple(p - part.start for p, part in zip(pixel, window.region, strict=True))
-                values[row] = window.values[(slice(None), *inside)]
+                values[row] = window.column(pixel)
         if wanted:
             found = await self._cache.get_columns([column for _, column in wanted])
             for (row, _), data in zip(wanted, found, strict=True):

@@ -48,7 +48,7 @@ class OpenChunk(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Planes:
+class Planes:
     """The byte planes of a shuffled chunk: a few pixels cost a few bytes of each."""
 
     planes: NDArray[np.uint8]
@@ -56,8 +56,25 @@ class _Planes:
 
     def __getitem__(self, selection: Selection, /) -> NDArray[Any]:
         picked = self.planes[(slice(None), *selection)]
-        items = np.ascontiguousarray(np.moveaxis(picked, 0, -1))
-        return items.view(self.dtype).reshape(picked.shape[1:])
+        values = np.empty(picked.shape[1:], self.dtype)
+        _interleave(picked, values)
+        return values
+
+
+def copy_selected(chunk: OpenChunk, selection: Selection, values: NDArray[Any]) -> None:
+    """Do `values[:] = chunk[selection]`, of equal shapes, without anything in between where possible."""
+    if isinstance(chunk, Planes) and values.dtype == chunk.dtype:
+        _interleave(chunk.planes[(slice(None), *selection)], values)
+    else:
+        values[...] = chunk[selection]
+
+
+def _interleave(planes: NDArray[np.uint8], values: NDArray[Any]) -> None:
+    # Plane by plane: rows are copied as they lie, where one transposing copy would jump about. A
+    # further axis of length 1 never makes a copy, so that these are the bytes of `values` itself.
+    items = values.reshape(*values.shape, 1).view(np.uint8)
+    for number, plane in enumerate(planes):
+        items[..., number] = plane
 
 
 class _Zlib:
@@ -153,7 +170,7 @@ class Decoder:
             raise self._corrupt(type(error).__name__) from None
         if planes.size != array.chunk_nbytes:
             raise self._corrupt(f"{planes.size} bytes where {array.chunk_nbytes} were due")
-        return _Planes(planes.reshape(array.dtype.itemsize, *array.chunk_shape), array.dtype)
+        return Planes(planes.reshape(array.dtype.itemsize, *array.chunk_shape), array.dtype)
 
     def _shaped(self, decoded: Any) -> NDArray[Any]:
         array = self._array

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cubegate.chunks.coalesced import all_of
 from cubegate.index.metadata import ArrayMetadata
-from cubegate.store.decoder import Decoder
+from cubegate.store.decoder import Decoder, OpenChunk, copy_selected
 from cubegate.store.decoding import Decoding
 from cubegate.store.encoded import EncodedStore
 from cubegate.store.selection import ChunkPart, Indexer, OuterSelection, PointSelection
@@ -93,9 +93,10 @@ class EncodedArray:
             return held.astype(self.dtype, copy=False)
         values = np.empty(shape, self.dtype)
         await self._read_chunks(selection, values, series)
-        if series is not None:
-            series.keep()
-        return values
+        if series is None:
+            return values
+        series.keep()
+        return series.from_windows().astype(self.dtype, copy=False) if series.is_complete else values
 
     async def _read_chunks(
         self, selection: OuterSelection | PointSelection, values: NDArray[Any], series: SeriesRead | None
@@ -103,10 +104,12 @@ class EncodedArray:
         parts = iter(selection.parts())
         decoder = self._decoder = self._decoder or Decoder(self.metadata)
         fill = self._fill()
+        is_placed = series is None or not series.is_complete
 
         def place(part: ChunkPart, data: bytes | None) -> None:
             chunk = None if data is None else decoder.open(data)
-            values[part.outside] = fill if chunk is None else chunk[part.inside]
+            if is_placed:
+                _place(part, chunk, fill, values)
             if series is not None:
                 series.take(part.chunk, chunk, fill)
 
@@ -135,3 +138,12 @@ class EncodedArray:
         if self.metadata.fill_value is not None:
             return self.metadata.fill_value
         return "" if self.dtype.hasobject else np.zeros((), self.dtype)[()]
+
+
+def _place(part: ChunkPart, chunk: OpenChunk | None, fill: Any, values: NDArray[Any]) -> None:
+    if chunk is None:
+        values[part.outside] = fill
+    elif all(isinstance(along, slice) for along in part.outside):
+        copy_selected(chunk, part.inside, values[part.outside])
+    else:
+        values[part.outside] = chunk[part.inside]

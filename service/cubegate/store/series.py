@@ -17,10 +17,11 @@ from cubegate.store.columns import (
     ColumnCache,
     ColumnLayout,
     Pixel,
+    Region,
     Window,
     column_layout,
 )
-from cubegate.store.decoder import OpenChunk
+from cubegate.store.decoder import OpenChunk, copy_selected
 from cubegate.store.selection import OuterSelection, PointSelection
 
 # What one read may leave behind.
@@ -40,6 +41,7 @@ class SeriesRead:
         self._cache, self._layout, self._array, self._selection = cache, layout, array, selection
         self._pixels = _pixels(layout, selection)
         self._windows: dict[Pixel, list[Window]] = {}
+        self._complete = False
 
     @classmethod
     def of(
@@ -60,8 +62,27 @@ class SeriesRead:
         if columns is None:
             self._open_windows()
             return None
+        return self._selected(columns)
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the windows will hold everything that is selected."""
+        return self._complete
+
+    def from_windows(self) -> NDArray[Any]:
+        """Return the selected values; every chunk has been taken, and the windows are complete."""
+        columns = np.empty((len(self._pixels), self._layout.length), self._layout.dtype)
+        for row, pixel in enumerate(self._pixels):
+            window = next(w for w in self._windows[self._column(pixel)] if w.holds(pixel))
+            columns[row] = window.column(pixel)
+        return self._selected(columns)
+
+    def _selected(self, columns: NDArray[Any]) -> NDArray[Any]:
         times = self._selection.positions_along(self._layout.axis)
         return self._selection.from_columns(columns[:, times], self._layout.axis)
+
+    def _column(self, pixel: Pixel) -> Pixel:
+        return tuple(p // chunk for p, chunk in zip(pixel, self._layout.chunks, strict=True))
 
     def _open_windows(self) -> None:
         """Prepare what is to be left behind: only a read of all times gives whole columns."""
@@ -74,21 +95,18 @@ class SeriesRead:
             budget -= math.prod(shape) * layout.dtype.itemsize
             if budget < 0:
                 return
-            column = tuple(part.start // chunk for part, chunk in zip(region, layout.chunks, strict=True))
-            window = Window(region, np.empty(shape, layout.dtype))
-            self._windows.setdefault(column, []).append(window)
+            column = self._column(tuple(part.start for part in region))
+            self._windows.setdefault(column, []).append(Window(region, np.empty(shape, layout.dtype)))
+        self._complete = True
 
-    def _regions(self) -> Sequence[tuple[slice, ...]]:
+    def _regions(self) -> Sequence[Region]:
         by_column: defaultdict[Pixel, list[Pixel]] = defaultdict(list)
         for pixel in self._pixels:
-            column = tuple(p // chunk for p, chunk in zip(pixel, self._layout.chunks, strict=True))
-            by_column[column].append(pixel)
+            by_column[self._column(pixel)].append(pixel)
         regions = []
         for pixels in by_column.values():
-            first, last = (
-                tuple(map(min, zip(*pixels, strict=True))),
-                tuple(map(max, zip(*pixels, strict=True))),
-            )
+            first = tuple(map(min, zip(*pixels, strict=True)))
+            last = tuple(map(max, zip(*pixels, strict=True)))
             around = self._layout.window_around(first, last)
             if around is not None:
                 regions.append(around)
@@ -102,24 +120,23 @@ class SeriesRead:
 
         Called once a chunk, from any thread.
         """
-        layout, array = self._layout, self._array
+        layout = self._layout
         column = (*chunk[: layout.axis], *chunk[layout.axis + 1 :])
-        windows = self._windows.get(column)
-        if not windows:
-            return
-        size = array.chunk_shape[layout.axis]
+        size = self._array.chunk_shape[layout.axis]
         start = chunk[layout.axis] * size
         stop = min(start + size, layout.length)
-        for window in windows:
+        for window in self._windows.get(column, ()):
+            part = window.values[start:stop]
             if values is None:
-                window.values[start:stop] = fill
+                part[...] = fill
                 continue
-            inside: list[slice] = [
-                slice(part.start - number * side, part.stop - number * side)
-                for part, number, side in zip(window.region, column, layout.chunks, strict=True)
+            inside = [
+                slice(along.start - number * side, along.stop - number * side)
+                for along, number, side in zip(window.region, column, layout.chunks, strict=True)
             ]
             inside.insert(layout.axis, slice(0, stop - start))
-            window.values[start:stop] = np.moveaxis(values[tuple(inside)], layout.axis, 0)
+            target = part if layout.axis == 0 else np.moveaxis(part, 0, layout.axis)
+            copy_selected(values, tuple(inside), target)
 
     def keep(self) -> None:
         """Leave the windows behind; every chunk has been taken."""

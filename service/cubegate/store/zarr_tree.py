@@ -117,6 +117,19 @@ class ZarrTree:
             return NotRepresentable(self.documents.reasons[path, wanted])
         return NotFound(f"There is no Zarr key {key!r} here.")
 
+    def held(self, address: ChunkAddress) -> bytes | None:
+        """Return one chunk as its documents say where memory has it so, without waiting; else None."""
+        if self._plain:
+            return None
+        return self.store.held(self.store.hierarchy.arrays[address.array], address.chunk)
+
+    def nbytes(self, address: ChunkAddress) -> int | None:
+        """Return the size of one chunk as its documents say where that is known without reading it."""
+        if not self._plain:
+            return self.store.stored_nbytes(self.store.hierarchy.arrays[address.array], address.chunk)
+        array = self._hierarchy.arrays[address.array]
+        return None if array.dtype.hasobject else array.chunk_nbytes
+
     async def chunk(self, address: ChunkAddress) -> bytes:
         """Return one chunk as its documents say; storage fill where it is unallocated.
 
