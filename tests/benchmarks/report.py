@@ -106,7 +106,8 @@ def notes(document: Document) -> list[str]:
     if some:
         read = ", ".join(f"({reader}) {count}" for reader, count in some.items())
         said.append(f"~: extrapolated from fewer scattered points: {read}.")
-    return [*said, *(f"Failed: {failure.splitlines()[-1]}" for failure in document["failed"])]
+    wrong = [f"Wrong values: {query}" for query in document["wrong"]]
+    return [*said, *wrong, *(f"Failed: {failure.splitlines()[-1]}" for failure in document["failed"])]
 
 
 def print_report(console: Console, document: Document) -> None:

@@ -112,9 +112,10 @@ def test_a_page_without_marks_is_refused(document, tmp_path):
         write_markdown(page, document)
 
 
-def test_failures_are_told(document):
-    document["failed"] = ["(c): something\nlast line"]
+def test_failures_and_wrong_values_are_told(document):
+    document["failed"], document["wrong"] = ["(c): something\nlast line"], ["(d) b1"]
     assert "Failed: last line" in as_markdown(document)
+    assert "Wrong values: (d) b1" in as_markdown(document)
 
 
 def test_wrong_values_are_seen(tmp_path):
