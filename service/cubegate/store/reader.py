@@ -144,6 +144,7 @@ def _place(part: ChunkPart, chunk: OpenChunk | None, fill: Any, values: NDArray[
     if chunk is None:
         values[part.outside] = fill
     elif all(isinstance(along, slice) for along in part.outside):
-        copy_selected(chunk, part.inside, values[part.outside])
+        # the ellipsis keeps an array of an array without dimensions
+        copy_selected(chunk, part.inside, values[(*part.outside, ...)])
     else:
         values[part.outside] = chunk[part.inside]

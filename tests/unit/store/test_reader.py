@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 import zarr
 
+from cubegate.cache.memory import MemoryCache
 from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import CorruptChunk, UpstreamObjectMissing, UpstreamUnavailable
@@ -19,6 +20,7 @@ from cubegate.index.zarr_v2 import parse_array_v2
 from cubegate.index.zarr_v3 import parse_array_v3
 from cubegate.store.backend import open_dataset
 from cubegate.store.bridge import LoopThread
+from cubegate.store.columns import ColumnCache
 from cubegate.store.encoded import EncodedStore
 from cubegate.store.reader import EncodedArray
 
@@ -59,7 +61,7 @@ class DictSource:
             raise UpstreamObjectMissing("gone") from None
 
 
-def mount(directory):
+def mount(directory, columns=None):
     files = {
         str(file.relative_to(directory)): file.read_bytes() for file in directory.rglob("*") if file.is_file()
     }
@@ -73,7 +75,9 @@ def mount(directory):
             arrays[path] = parse_array_v3(path, json.loads(content))
     source = DictSource(files)
     hierarchy = Hierarchy(with_parents({}, arrays), arrays)
-    return EncodedStore(hierarchy, DictLocator(set(files)), Coalesced(source), version="v"), source
+    return EncodedStore(
+        hierarchy, DictLocator(set(files)), Coalesced(source), version="v", columns=columns
+    ), source
 
 
 RNG = np.random.default_rng(7)
@@ -188,6 +192,25 @@ async def test_every_codec_reads_as_zarr_reads_it(tmp_path, zarr_format, case, s
         expected = expected[(slice(None),) * axis + (indexers[axis],)]
     np.testing.assert_array_equal(result, expected)
     assert result.dtype.kind == expected.dtype.kind
+    store, _ = mount(tmp_path / "a.zarr", ColumnCache(MemoryCache(10**8), "v"))
+    for _ in range(2):
+        again = await EncodedArray(store, store.array("v")).read(indexers)
+        np.testing.assert_array_equal(again, expected)
+        assert again.dtype == result.dtype
+        await asyncio.gather(*store.columns._writes)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+@pytest.mark.parametrize("filters", [None, "shuffle"])
+async def test_an_array_without_dimensions_is_read(tmp_path, zarr_format, filters):
+    group = zarr.open_group(tmp_path / "a.zarr", mode="w", zarr_format=zarr_format)
+    shuffled = filters and zarr_format == 2
+    array = group.create_array(
+        "v", shape=(), dtype="i8", filters=[numcodecs.Shuffle(8)] if shuffled else "auto"
+    )
+    array[...] = 7
+    store, _ = mount(tmp_path / "a.zarr")
+    assert await EncodedArray(store, store.array("v")).read(()) == 7
 
 
 @pytest.mark.parametrize("zarr_format", [2, 3])
