@@ -157,6 +157,36 @@ async def test_files_are_not_looked_at_more_often_than_the_interval(catalog, ope
     assert (await catalog.get("a")).version == "1"
 
 
+async def test_what_is_held_is_what_get_returns_without_a_look_at_a_file(
+    catalog, openings, tmp_path, monkeypatch
+):
+    openings.open.set()
+    cube = await catalog.get("a")
+    assert catalog.held("a") is None
+    monkeypatch.setattr("cubegate.catalog.catalog.CHECK_INTERVAL", 3600.0)
+    assert [catalog.held(name) is cube for name in ("a", "a@1", "a@")] == [True] * 3
+    assert [catalog.held(name) for name in ("a@2", "b", "", "A")] == [None] * 4
+    assert openings.calls == 1
+
+
+async def test_what_a_changed_collection_file_replaced_is_not_held(catalog, openings, tmp_path, monkeypatch):
+    openings.open.set()
+    before = await catalog.get("a")
+    (tmp_path / "a.yaml").write_text("id: a\ntitle: Second\nsource: {kind: zarr, href: a.zarr}\n")
+    (tmp_path / "b.yaml").write_text("id: b\nsource: {kind: zarr, href: b.zarr}\n")
+    assert catalog.ids() == ["a", "b"]
+    monkeypatch.setattr("cubegate.catalog.catalog.CHECK_INTERVAL", 3600.0)
+    assert catalog.held("a") is None
+    after = await catalog.get("a")
+    assert after is not before
+    assert catalog.held("a") is after
+    monkeypatch.setattr("cubegate.catalog.catalog.CHECK_INTERVAL", 0.0)
+    (tmp_path / "a.yaml").unlink()
+    assert catalog.ids() == ["b"]
+    monkeypatch.setattr("cubegate.catalog.catalog.CHECK_INTERVAL", 3600.0)
+    assert catalog.held("a") is None
+
+
 def test_an_invalid_file_at_the_start_is_an_error(tmp_path, openings):
     (tmp_path / "a.yaml").write_text("id: a\n")
     with pytest.raises(ConfigurationError, match="source"):
