@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from typing import Annotated, Any
 from urllib.parse import quote
 from weakref import WeakKeyDictionary
 
 from fastapi import APIRouter, Path
-from starlette.requests import Request
+from pydantic import PrivateAttr
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
-from cubegate.api import PROBLEM_RESPONSES, Datacube, problem, services
-from cubegate.api.byte_responses import (
-    ByteResponse,
-    EncodedStore,
-    ZarrTree,
-    content_etag,
-    listing,
-)
-from cubegate.errors import NotFound, UpstreamTimeout
+from cubegate.api import PROBLEM_RESPONSES, Datacube, Services, problem, problem_of
+from cubegate.api.byte_responses import ChunkAddress, Entity, ZarrTree, content_etag, listing
+from cubegate.errors import CubegateError, NotFound, UpstreamTimeout
 
 PINNED = "public, max-age=31536000, immutable"
 CURRENT = "public, max-age=60, must-revalidate"
 METHODS = ("GET", "HEAD")
+BYTES = "application/octet-stream"
+# About a kilobyte each, all cubes together.
+MAX_RESOURCES = 16_384
 
 VERBATIM_DESCRIPTION = """A document (`.zmetadata`, `zarr.json`, `v/.zarray` ...), a chunk exactly as it is
 stored (`v/0.0.0` in Zarr v2, `v/c/0/0/0` in v3), or an HTML listing (a key that ends in `/`).
@@ -57,14 +58,20 @@ class ZarrPlugin(Plugin):
     name: str = "zarr"
     dataset_router_prefix: str = ""
     dataset_router_tags: tuple[str, ...] = ("zarr",)
+    _verbatim: ZarrEndpoint = PrivateAttr(default_factory=lambda: ZarrEndpoint(plain=False))
+    _plain: ZarrEndpoint = PrivateAttr(default_factory=lambda: ZarrEndpoint(plain=True))
 
     @hookimpl
     def dataset_router(self, deps: Dependencies) -> APIRouter:  # noqa: ARG002 - given by the hook
         """Return the routes of both trees."""
         router = APIRouter(prefix=self.dataset_router_prefix, tags=list(self.dataset_router_tags))
-        _mount(router, "/zarr", ZarrEndpoint(plain=False), VERBATIM_DESCRIPTION)
-        _mount(router, "/zarr-plain", ZarrEndpoint(plain=True), PLAIN_DESCRIPTION)
+        _mount(router, "/zarr", self._verbatim, VERBATIM_DESCRIPTION)
+        _mount(router, "/zarr-plain", self._plain, PLAIN_DESCRIPTION)
         return router
+
+    def direct_applications(self) -> Mapping[str, ASGIApp]:
+        """Return the applications of both trees; see `cubegate.api.direct`."""
+        return {} if self.dataset_router_prefix else {"zarr": self._verbatim, "zarr-plain": self._plain}
 
 
 def _mount(router: APIRouter, path: str, endpoint: ZarrEndpoint, description: str) -> None:
@@ -74,11 +81,10 @@ def _mount(router: APIRouter, path: str, endpoint: ZarrEndpoint, description: st
     router.routes.append(Route(f"{path}/{{key:path}}", endpoint))
 
     async def read(
-        request: Request,
         dataset_id: Annotated[str, Path(description="A dataset's id, or `id@version`")],  # noqa: ARG001 - described
         key: Annotated[str, Path(description="A Zarr key", examples=["zarr.json"])],  # noqa: ARG001 - described
     ) -> Response:
-        return await endpoint.respond(request)
+        return _Delegated(endpoint)
 
     router.add_api_route(
         f"{path}/{{key:path}}",
@@ -92,86 +98,152 @@ def _mount(router: APIRouter, path: str, endpoint: ZarrEndpoint, description: st
     )
 
 
+class _Delegated(Response):
+    """An answer that another ASGI application gives."""
+
+    def __init__(self, application: ASGIApp) -> None:
+        super().__init__()
+        self._application = application
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._application(scope, receive, send)
+
+
+@dataclass(frozen=True, slots=True)
+class _Mount:
+    """One tree of one opened cube; no two have the same `number`."""
+
+    number: int
+    tree: ZarrTree
+    dataset_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Resource:
+    """What is known of a key without its bytes: its entity, and the chunk where it is no document."""
+
+    entity: Entity
+    address: ChunkAddress | None = None
+
+
 class ZarrEndpoint:
-    """The ASGI application of one of the two trees."""
+    """The ASGI application of one of the two trees.
+
+    The path parameters of a scope are `dataset_id` and, below the tree, `key`. What is known of a
+    key is remembered; its bytes are left to the cube's documents and to the chunk cache.
+    """
 
     def __init__(self, *, plain: bool) -> None:
         self._plain = plain
-        self._trees: WeakKeyDictionary[EncodedStore, ZarrTree] = WeakKeyDictionary()
+        self._numbers = count()
+        # nothing kept here refers to a cube, so that it ends when the catalog has opened another
+        self._mounts: WeakKeyDictionary[Datacube, _Mount] = WeakKeyDictionary()
+        self._resources: OrderedDict[tuple[int, bool, str], _Resource] = OrderedDict()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request."""
-        request = Request(scope, receive)
-        response = await self.respond(request)
-        await response(scope, receive, send)
+        """Answer one request; an error raised on purpose is answered as its problem."""
+        if scope["method"] not in METHODS:
+            await _refuse(scope, receive, send)
+            return
+        found: Services = scope["app"].state.services
+        held = self._find_held(found, **scope["path_params"])
+        if held is not None:
+            entity, body = held
+            await entity.send(scope, receive, send, body, len(body))
+            return
+        deadline = found.limits.deadline
+        try:
+            async with asyncio.timeout(deadline):
+                answer = await self._find(found, scope, **scope["path_params"])
+        except TimeoutError:
+            answer = problem_of(UpstreamTimeout(f"The answer was not there within {deadline:g} s."))
+        except CubegateError as error:
+            answer = problem_of(error)
+        await answer(scope, receive, send)
 
-    async def respond(self, request: Request) -> Response:
-        """Return the answer to a request whose path holds `dataset_id` and, below the tree, `key`.
+    def _find_held(
+        self, found: Services, dataset_id: str, key: str | None = None
+    ) -> tuple[Entity, bytes] | None:
+        """Return what answers a key that was asked for before, where that is in memory."""
+        cube = found.catalog.held(dataset_id)
+        mount = None if cube is None else self._mounts.get(cube)
+        if mount is None or key is None:
+            return None
+        resource = self._resources.get((mount.number, "@" in dataset_id, key))
+        if resource is None:
+            return None
+        if resource.address is not None:
+            body = mount.tree.held(resource.address)
+            return None if body is None else (resource.entity, body)
+        document = mount.tree.document(key)
+        return None if document is None else (resource.entity, document.body)
+
+    async def _find(self, found: Services, scope: Scope, dataset_id: str, key: str | None = None) -> ASGIApp:
+        """Return what answers a key, having read what it needs.
 
         Raises:
             NotFound: there is no such dataset or key.
-            UpstreamError: the dataset or the chunk cannot be read, or not within the deadline.
+            UpstreamError: the dataset or the chunk cannot be read.
         """
-        if request.method not in METHODS:
-            allowed = ", ".join(METHODS)
-            return problem(
-                405, "Method not allowed", f"Zarr is read-only here: {allowed}.", {"Allow": allowed}
-            )
-        deadline = services(request).limits.deadline
-        try:
-            async with asyncio.timeout(deadline):
-                return await self._answer(request)
-        except TimeoutError:
-            raise UpstreamTimeout(f"The answer was not there within {deadline:g} s.") from None
-
-    async def _answer(self, request: Request) -> Response:
-        dataset_id = request.path_params["dataset_id"]
-        cube = await services(request).catalog.get(dataset_id)
-        tree = await self._tree(cube)
-        key = request.path_params.get("key")
-        if key is None:
-            return _redirect(request)
-        pinned = "@" in dataset_id and cube.store.immutable
-        cache_control = PINNED if pinned else CURRENT
+        mount = await self._mount(await found.catalog.get(dataset_id))
+        tree, pinned = mount.tree, "@" in dataset_id
+        if key is None or (key and tree.is_node(key)):
+            return _redirect(scope)
+        cache_control = PINNED if pinned and tree.store.immutable else CURRENT
         document = tree.document(key)
         if document is not None:
-            answer = ByteResponse(document.etag, "application/json", cache_control)
-            return answer.not_modified(request) or answer.with_body(request, document.body)
+            entity = Entity(document.etag, "application/json", cache_control)
+            self._remember((mount.number, pinned, key), _Resource(entity))
+            return _whole(entity, document.body)
         if not key or key.endswith("/"):
-            return _list(request, tree, cube, key[:-1], cache_control)
-        if tree.is_node(key):
-            return _redirect(request)
-        return await self._chunk(request, tree, key, cache_control)
-
-    async def _tree(self, cube: Datacube) -> ZarrTree:
-        tree = self._trees.get(cube.store)
-        if tree is None:
-            tree = ZarrTree(cube.store, await cube.documents(plain=self._plain), plain=self._plain)
-            self._trees[cube.store] = tree
-        return tree
-
-    async def _chunk(self, request: Request, tree: ZarrTree, key: str, cache_control: str) -> Response:
+            page = _list(tree, mount.dataset_id, key[:-1])
+            return _whole(Entity(content_etag(page), "text/html; charset=utf-8", cache_control), page)
         address = tree.address(key)
         if not tree.store.immutable:
-            body = await tree.chunk(address)
-            answer = ByteResponse(content_etag(body), "application/octet-stream", cache_control)
-            return answer.not_modified(request) or answer.with_body(request, body)
+            chunk = await tree.chunk(address)
+            return _whole(Entity(content_etag(chunk), BYTES, cache_control), chunk)
         # an index never changes under its version, so nothing needs to be read to know the tag
+        entity = Entity(self._etag(tree, address), BYTES, cache_control)
+        self._remember((mount.number, pinned, key), _Resource(entity, address))
+        if entity.is_held(scope):
+            return _whole(entity, b"")
+        length = tree.nbytes(address) if scope["method"] == "HEAD" else None
+        return _whole(entity, await tree.chunk(address)) if length is None else _whole(entity, b"", length)
+
+    async def _mount(self, cube: Datacube) -> _Mount:
+        mount = self._mounts.get(cube)
+        if mount is None:
+            tree = ZarrTree(cube.store, await cube.documents(plain=self._plain), plain=self._plain)
+            mount = self._mounts[cube] = _Mount(next(self._numbers), tree, cube.id)
+        return mount
+
+    def _etag(self, tree: ZarrTree, address: ChunkAddress) -> str:
         identity = f"{tree.store.version}\n{self._plain}\n{address.array}\n{address.chunk}"
-        etag = f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"'
-        answer = ByteResponse(etag, "application/octet-stream", cache_control)
-        return answer.not_modified(request) or answer.with_body(request, await tree.chunk(address))
+        return content_etag(identity.encode())
+
+    def _remember(self, place: tuple[int, bool, str], resource: _Resource) -> None:
+        self._resources[place] = resource
+        if len(self._resources) > MAX_RESOURCES:
+            self._resources.popitem(last=False)
 
 
-def _list(request: Request, tree: ZarrTree, cube: Datacube, path: str, cache_control: str) -> Response:
+def _whole(entity: Entity, body: bytes, length: int | None = None) -> ASGIApp:
+    return partial(entity.send, body=body, length=len(body) if length is None else length)
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send) -> None:
+    allowed = ", ".join(METHODS)
+    refused = problem(405, "Method not allowed", f"Zarr is read-only here: {allowed}.", {"Allow": allowed})
+    await refused(scope, receive, send)
+
+
+def _list(tree: ZarrTree, dataset_id: str, path: str) -> bytes:
     if not tree.is_node(path):
-        raise NotFound(f"There is no group or array {path!r} in dataset {cube.id!r}.")
-    body = listing(f"{cube.id}: /{path}", tree.children_of(path), tree.notes_on(path))
-    answer = ByteResponse(content_etag(body), "text/html; charset=utf-8", cache_control)
-    return answer.not_modified(request) or answer.with_body(request, body)
+        raise NotFound(f"There is no group or array {path!r} in dataset {dataset_id!r}.")
+    return listing(f"{dataset_id}: /{path}", tree.children_of(path), tree.notes_on(path))
 
 
-def _redirect(request: Request) -> Response:
+def _redirect(scope: Scope) -> Response:
     # relative, so that it holds behind any proxy
-    name = request.scope["path"].rpartition("/")[2]
+    name = scope["path"].rpartition("/")[2]
     return RedirectResponse(f"{quote(name, safe='')}/", 307)

@@ -6,21 +6,20 @@ import hashlib
 import html
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import quote
 
 from starlette.datastructures import Headers
-from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from cubegate.api.problems import problem
 from cubegate.store.encoded import EncodedStore
 from cubegate.store.zarr_tree import ChunkAddress, ZarrTree
 
 __all__ = [
-    "ByteResponse",
     "ChunkAddress",
     "EncodedStore",
+    "Entity",
     "ZarrTree",
     "byte_range",
     "content_etag",
@@ -29,48 +28,63 @@ __all__ = [
     "unsatisfiable",
 ]
 
+_CONDITIONS = frozenset((b"if-none-match", b"if-range", b"range"))
 _RANGE = re.compile(r"bytes\s*=\s*([0-9]{0,18})-([0-9]{0,18})", re.IGNORECASE)
 # What a browser would take for more than a name; the rest stays readable, as fsspec takes links literally.
 _RESERVED = re.compile(r"""[\x00-\x1f%#?:"'<>&\\]""")
 
 
-@dataclass(frozen=True)
-class ByteResponse:
-    """What answers a GET or HEAD, apart from the bytes themselves.
+class Entity:
+    """What identifies and describes a body, with the headers made once and sent many times.
 
     `etag` is a strong entity tag, quotes included.
     """
 
-    etag: str
-    media_type: str
-    cache_control: str
+    __slots__ = ("_content_type", "_etag", "_validators")
 
-    def not_modified(self, request: Request) -> Response | None:
-        """Return the 304 that is due where the client already holds this entity, else None."""
-        held = request.headers.get("if-none-match")
-        if held is None or not _holds(held, self.etag):
-            return None
-        return Response(status_code=304, headers=self._headers())
+    def __init__(self, etag: str, media_type: str, cache_control: str) -> None:
+        self._etag = etag
+        self._content_type = (b"content-type", media_type.encode())
+        self._validators = (
+            (b"etag", etag.encode()),
+            (b"cache-control", cache_control.encode()),
+            (b"accept-ranges", b"bytes"),
+        )
 
-    def with_body(self, request: Request, body: bytes) -> Response:
-        """Return `body`, or the one byte range of it that was asked for.
+    def is_held(self, scope: Scope) -> bool:
+        """Whether the client already has this entity (If-None-Match), so that 304 is due."""
+        held = Headers(scope=scope).get("if-none-match")
+        return held is not None and _holds(held, self._etag)
 
-        Several ranges at once get the whole body, as does a range of another entity (If-Range).
+    async def send(self, scope: Scope, receive: Receive, send: Send, body: bytes, length: int) -> None:
+        """Answer a GET or HEAD with the body of `length` bytes, its one range that is asked for, or 304.
+
+        Several ranges at once get the whole body, as does a range of another entity (If-Range). A
+        HEAD, and what is held, needs no `body`.
         """
-        headers = self._headers()
-        bounds = byte_range(request.headers, self.etag, len(body))
         status = 200
-        if bounds is not None:
-            start, stop = bounds
-            if start >= stop:
-                return unsatisfiable(len(body))
-            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{len(body)}"
-            status, body = 206, body[start:stop]
-        headers["Content-Length"] = str(len(body))
-        return Response(b"" if request.method == "HEAD" else body, status, headers, self.media_type)
+        extent: tuple[tuple[bytes, bytes], ...] = ()
+        if not _CONDITIONS.isdisjoint([name for name, _ in scope["headers"]]):
+            if self.is_held(scope):
+                await _send(send, 304, self._validators, b"")
+                return
+            bounds = byte_range(Headers(scope=scope), self._etag, length)
+            if bounds is not None:
+                start, stop = bounds
+                if start >= stop:
+                    await unsatisfiable(length)(scope, receive, send)
+                    return
+                status, body = 206, body[start:stop]
+                extent = ((b"content-range", b"bytes %d-%d/%d" % (start, stop - 1, length)),)
+                length = stop - start
+        described = (*self._validators, *extent, (b"content-length", b"%d" % length), self._content_type)
+        await _send(send, status, described, b"" if scope["method"] == "HEAD" else body)
 
-    def _headers(self) -> dict[str, str]:
-        return {"ETag": self.etag, "Cache-Control": self.cache_control, "Accept-Ranges": "bytes"}
+
+async def _send(send: Send, status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+    # a list of its own, since middleware adds to it
+    await send({"type": "http.response.start", "status": status, "headers": [*headers]})
+    await send({"type": "http.response.body", "body": body})
 
 
 def content_etag(content: bytes) -> str:
