@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -19,6 +19,7 @@ from xpublish.rest import Rest
 
 from cubegate import __version__
 from cubegate.api.dependencies import Services
+from cubegate.api.direct import DirectRoutes, direct_applications
 from cubegate.api.head import HeadAsGet
 from cubegate.api.health import router as health_router
 from cubegate.api.metrics import RequestMetrics, refreshed
@@ -145,16 +146,22 @@ def create_app(
     correct_openapi(app)
     app.add_middleware(HeadAsGet)
     app.add_middleware(ErrorBoundary)
-    app.add_middleware(
-        CORSMiddleware,
-        allow_origins=list(settings.server.cors_origins),
-        allow_methods=["GET", "HEAD", "OPTIONS", "POST"],
-        allow_headers=["*"],
-        expose_headers=list(EXPOSED_HEADERS),
-        max_age=86_400,
-    )
+    cross_origin = _cross_origin(settings)
+    app.add_middleware(CORSMiddleware, **cross_origin)
+    direct = direct_applications(rest.plugins.values())
+    app.add_middleware(DirectRoutes, applications=direct, cross_origin=cross_origin)
     app.add_middleware(RequestMetrics, metrics=counted, templates=lambda: _templates(app))
     return app
+
+
+def _cross_origin(settings: Settings) -> dict[str, Any]:
+    return {
+        "allow_origins": list(settings.server.cors_origins),
+        "allow_methods": ["GET", "HEAD", "OPTIONS", "POST"],
+        "allow_headers": ["*"],
+        "expose_headers": list(EXPOSED_HEADERS),
+        "max_age": 86_400,
+    }
 
 
 def _templates(app: FastAPI) -> list[str]:
