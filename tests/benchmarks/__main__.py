@@ -61,7 +61,7 @@ class Mode:
 
 MODES = {
     "smoke": Mode("smoke", 1, 1, 1, (1, 3, 3)),
-    "quick": Mode("quick", 5, 5, 2, (2, 3, 3)),
+    "quick": Mode("quick", 5, 5, 2, (1, 3, 3)),
     "full": Mode("full", 7, 7, 4, (10, SCATTERED, SCATTERED)),
 }
 

@@ -20,7 +20,7 @@ from .stack import CHUNK, Stack, build_stack
 from .subject import Measurements, run
 
 _NBYTES = CHUNK * CHUNK * 4
-_REPEATS = 3
+_REPEATS = 2
 
 
 class Decoding:
