@@ -25,6 +25,7 @@ from cubegate.api.health import router as health_router
 from cubegate.api.metrics import RequestMetrics, refreshed
 from cubegate.api.metrics import router as metrics_router
 from cubegate.api.openapi import correct_openapi
+from cubegate.api.overrides import drop_overrides
 from cubegate.api.problems import ErrorBoundary, register_problems
 from cubegate.api.provider import DatasetProvider
 from cubegate.api.spool import Spool
@@ -138,6 +139,7 @@ def create_app(
         },
     )
     app: FastAPI = rest.app
+    drop_overrides(app, rest.get_datasets_from_plugins)
     spool = Spool(2 * settings.limits.bytes)
     app.state.services = Services(catalog, settings.limits, output_formats(), spool, counted)
     app.include_router(health_router)
