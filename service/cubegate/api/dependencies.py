@@ -47,11 +47,12 @@ async def datacube(
     return await services(request).catalog.get(dataset_id)
 
 
-def limits(request: Request) -> LimitSettings:
+# coroutines, since FastAPI takes a plain function to a thread and back
+async def limits(request: Request) -> LimitSettings:
     """What one query may cost."""
     return services(request).limits
 
 
-def formats(request: Request) -> Mapping[str, OutputFormat]:
+async def formats(request: Request) -> Mapping[str, OutputFormat]:
     """The installed output formats by name."""
     return services(request).formats
