@@ -83,6 +83,9 @@ def _etag(request: Request, cube: Datacube, output_format: OutputFormat, body: b
 class _SpooledResponse(FileResponse):
     """Sends a spooled file, and keeps it from being deleted meanwhile."""
 
+    # each piece is read by a thread, whose calling costs as much as reading 64 KiB
+    chunk_size = 2**20
+
     def __init__(self, file: SpooledFile, headers: Mapping[str, str], media_type: str) -> None:
         super().__init__(file.path, 200, headers, media_type)
         self._file = file

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 from cubegate.errors import BudgetExceeded
+from cubegate.formats.spool import SpooledDocument
 
 Build = Callable[[], Awaitable[Iterator[bytes]]]
 
@@ -90,9 +91,14 @@ class Spool:
             self._count += 1
             path = Path(self._directory.name) / f"{self._count}"
         try:
-            with path.open("wb") as sink:
-                for piece in self._bounded(pieces):
-                    sink.write(piece)
+            if isinstance(pieces, SpooledDocument):
+                # it is on disk already
+                pieces.save(path)
+                self._check(path.stat().st_size)
+            else:
+                with path.open("wb") as sink:
+                    for piece in self._bounded(pieces):
+                        sink.write(piece)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
@@ -102,11 +108,12 @@ class Spool:
         written = 0
         for piece in pieces:
             written += len(piece)
-            if written > self._max_bytes:
-                raise BudgetExceeded(
-                    {"bytes": written}, {"bytes": self._max_bytes}, "Ask for a smaller part."
-                )
+            self._check(written)
             yield piece
+
+    def _check(self, nbytes: int) -> None:
+        if nbytes > self._max_bytes:
+            raise BudgetExceeded({"bytes": nbytes}, {"bytes": self._max_bytes}, "Ask for a smaller part.")
 
     def close(self) -> None:
         """Delete all files."""

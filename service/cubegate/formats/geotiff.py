@@ -19,7 +19,7 @@ from cubegate.formats.bands import Band, BandType, common_type, list_bands
 from cubegate.formats.crs import read_crs
 from cubegate.formats.facts import origin, software
 from cubegate.formats.output import Result, Shape
-from cubegate.formats.spool import spooled
+from cubegate.formats.spool import SpooledDocument
 
 _BLOCK = 512
 # A hundredth of a pixel: nobody sees it, and it is more than coordinates in float32 are off.
@@ -54,7 +54,7 @@ class GeoTIFFFormat:
         bands = list_bands(result)
         image = _Image(result, bands, common_type([band.field for band in bands]), transform)
         _require_crs(image)
-        return spooled(partial(_build, image), ".tif")
+        return SpooledDocument(partial(_build, image), ".tif")
 
 
 def _north_up(result: Result) -> tuple[float, float, float, float]:

@@ -11,7 +11,7 @@ import xarray as xr
 from cubegate.errors import NotAcceptable
 from cubegate.formats.cf import cf_dataset
 from cubegate.formats.output import Result, Shape
-from cubegate.formats.spool import spooled
+from cubegate.formats.spool import SpooledDocument
 
 
 class NetCDFFormat:
@@ -40,7 +40,7 @@ class NetCDFFormat:
         def build(path: Path) -> None:
             dataset.to_netcdf(path, engine="h5netcdf", format="NETCDF4")
 
-        return spooled(build, ".nc")
+        return SpooledDocument(build, ".nc")
 
 
 def _compression(variable: xr.Variable, level: int) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from cubegate.formats.facts import one_line, origin, point_facts, software
 from cubegate.formats.fields import Contents, Field, read_contents
 from cubegate.formats.output import Result, Shape
 from cubegate.formats.rows import Table, make_table
-from cubegate.formats.spool import spooled
+from cubegate.formats.spool import SpooledDocument
 from cubegate.formats.times import iso_times
 
 _LIMITS = np.iinfo(np.int64)
@@ -51,7 +51,7 @@ class ParquetFormat:
                     ]
                     writer.write_batch(pa.record_batch(arrays, schema=schema))
 
-        return spooled(build, ".parquet")
+        return SpooledDocument(build, ".parquet")
 
 
 def _schema(result: Result, contents: Contents, table: Table, types: list[pa.DataType]) -> pa.Schema:

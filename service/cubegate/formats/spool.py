@@ -2,21 +2,46 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 PIECE = 2**20
 
 
-def spooled(build: Callable[[Path], None], suffix: str) -> Iterator[bytes]:
-    """Let `build` write a file, yield it in pieces of 1 MiB and delete it, whatever happens.
+class SpooledDocument(Iterator[bytes]):
+    """A document that `build` writes to a file: yielded in pieces of 1 MiB, or saved as it is.
 
-    The file is made in the directory for temporary files (`TMPDIR`).
+    The file is made in the directory for temporary files (`TMPDIR`), at the first use, and
+    deleted at the end, whatever happens.
     """
-    with tempfile.TemporaryDirectory(prefix="cubegate-") as directory:
-        path = Path(directory) / f"result{suffix}"
-        build(path)
-        with path.open("rb") as file:
+
+    def __init__(self, build: Callable[[Path], None], suffix: str) -> None:
+        self._build, self._suffix = build, suffix
+        self._pieces = self._read()
+
+    def __next__(self) -> bytes:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Delete the file of a document that is not read to its end."""
+        self._pieces.close()
+
+    def save(self, path: Path) -> None:
+        """Build the document and leave it at `path`; it cannot be iterated as well."""
+        with tempfile.TemporaryDirectory(prefix="cubegate-") as directory:
+            shutil.move(self._built(directory), path)
+
+    def _built(self, directory: str) -> Path:
+        built = Path(directory) / f"result{self._suffix}"
+        self._build(built)
+        return built
+
+    def _read(self) -> Generator[bytes, None, None]:
+        with (
+            tempfile.TemporaryDirectory(prefix="cubegate-") as directory,
+            self._built(directory).open("rb") as file,
+        ):
             while piece := file.read(PIECE):
                 yield piece
