@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
+import xarray as xr
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from xpublish.plugins.hooks import Plugin
@@ -117,8 +118,11 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        # the server is ready meanwhile
+        warming = asyncio.ensure_future(asyncio.to_thread(_warm_up))
         async with refreshed(counted):
             yield
+        await warming
         await upstreams.aclose()
         await cache.aclose()
         bridge.close()
@@ -154,6 +158,12 @@ def create_app(
     app.add_middleware(DirectRoutes, applications=direct, cross_origin=cross_origin)
     app.add_middleware(RequestMetrics, metrics=counted, templates=lambda: _templates(app))
     return app
+
+
+def _warm_up() -> None:
+    """Let xarray import what it imports at its first variable, dask too, before a query does."""
+    times = xr.Variable("time", [0, 1], {"units": "days since 2000-01-01"})
+    xr.decode_cf(xr.Dataset({"time": times})).isel(time=0).load()
 
 
 def _cross_origin(settings: Settings) -> dict[str, Any]:
