@@ -72,9 +72,9 @@ def open_catalog(
         ConfigurationError: the settings or a collection file cannot be used.
     """
     credentials = open_credentials(settings.credentials, environment)
-    upstreams = open_upstreams(settings.upstreams, credentials)
-    bridge = LoopThread()
     metrics = metrics or Metrics()
+    upstreams = open_upstreams(settings.upstreams, credentials, metrics=metrics)
+    bridge = LoopThread()
     cache = _open_cache(settings.cache, metrics)
     access_for = icechunk_access(settings.upstreams, credentials, bridge)
     opener = CubeOpener(upstreams, cache, bridge, access_for)

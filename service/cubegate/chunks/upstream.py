@@ -8,10 +8,12 @@ from cubegate.chunks.address import Address, AllowList, check_range, parse_addre
 from cubegate.chunks.http import HTTPObjects
 from cubegate.chunks.limits import HostLimits
 from cubegate.chunks.local import LocalFiles
+from cubegate.chunks.metered import MeteredObjects
 from cubegate.chunks.object_store import S3Objects
 from cubegate.chunks.source import ChunkReference, ObjectSource
 from cubegate.credentials import CredentialProvider
 from cubegate.errors import ConfigurationError, UpstreamRefused
+from cubegate.metrics.metrics import Metrics
 from cubegate.settings import UpstreamSettings
 
 
@@ -60,10 +62,12 @@ def open_upstreams(
     *,
     deadline: float = 30.0,
     concurrency: int = 256,
+    metrics: Metrics | None = None,
 ) -> Upstreams:
     """Open the `upstreams` section, whose entries name `credentials`; contacts nobody.
 
-    A read takes `deadline` seconds at most, all its attempts together.
+    A read takes `deadline` seconds at most, all its attempts together. Reads are counted in
+    `metrics` by host, bucket, or `file`.
 
     Raises:
         ConfigurationError: a prefix or its options cannot be used; the message names the key.
@@ -75,20 +79,13 @@ def open_upstreams(
             raise ConfigurationError(f"is the same as {shown(prefixes[prefix])}", key=_key(text))
         prefixes[prefix] = text
     allowed = AllowList(prefixes)
-    return Upstreams(
-        {
-            prefix: _open(
-                prefix,
-                settings[text],
-                _provider(prefix, _key(text), settings[text], credentials),
-                allowed=allowed,
-                key=_key(text),
-                deadline=deadline,
-            )
-            for prefix, text in prefixes.items()
-        },
-        concurrency=concurrency,
-    )
+    metrics = metrics or Metrics()
+    sources: dict[Address, ObjectSource] = {}
+    for prefix, text in prefixes.items():
+        provider = _provider(prefix, _key(text), settings[text], credentials)
+        source = _open(prefix, settings[text], provider, allowed=allowed, key=_key(text), deadline=deadline)
+        sources[prefix] = MeteredObjects(source, metrics.upstream(prefix.authority or prefix.scheme))
+    return Upstreams(sources, concurrency=concurrency)
 
 
 def _key(prefix: str) -> str:
