@@ -67,7 +67,7 @@ def open_upstreams(
     """Open the `upstreams` section, whose entries name `credentials`; contacts nobody.
 
     A read takes `deadline` seconds at most, all its attempts together. Reads are counted in
-    `metrics` by host, bucket, or `file`.
+    `metrics` by scheme and host or bucket.
 
     Raises:
         ConfigurationError: a prefix or its options cannot be used; the message names the key.
@@ -84,7 +84,7 @@ def open_upstreams(
     for prefix, text in prefixes.items():
         provider = _provider(prefix, _key(text), settings[text], credentials)
         source = _open(prefix, settings[text], provider, allowed=allowed, key=_key(text), deadline=deadline)
-        sources[prefix] = MeteredObjects(source, metrics.upstream(prefix.authority or prefix.scheme))
+        sources[prefix] = MeteredObjects(source, metrics.upstream(f"{prefix.scheme}://{prefix.authority}"))
     return Upstreams(sources, concurrency=concurrency)
 
 

@@ -107,6 +107,29 @@ def test_every_answer_counts_once_and_before_it_is_there(server, grown):
         assert since() == {key: 1}, (method, path)
 
 
+def test_upstream_reads_count_by_scheme_and_host(serve):
+    def numbers(client):
+        families = parse_text(client.get("/metrics").text)
+        return {
+            sample.name: sample.value
+            for family in families
+            for sample in family.samples
+            if sample.labels.get("upstream") == "file://" and "bucket" not in sample.name
+        }
+
+    with serve() as server:
+        server.http.get("/datasets/stack/zarr/zarr.json").raise_for_status()
+        before = numbers(server.http)
+        for _ in range(2):
+            server.http.get("/datasets/stack/zarr/displacement/0.0.0").raise_for_status()
+        after = numbers(server.http)
+    grown = {name: value - before[name] for name, value in after.items()}
+    assert grown["cubegate_upstream_requests_total"] == 1
+    assert grown["cubegate_upstream_read_bytes_total"] > 0
+    assert grown["cubegate_upstream_request_duration_seconds_count"] == 1
+    assert after["cubegate_upstream_requests_in_flight"] == 0
+
+
 def test_a_preflight_counts(server, grown):
     since = grown(server.http)
     server.http.options("/healthz", headers={"Access-Control-Request-Method": "GET"})
