@@ -1,13 +1,17 @@
 """The HTTP contract of the Zarr plugin, over real HTTP."""
 
+import gc
 import json
 import socket
+import weakref
 
 import httpx
 import pytest
+from xpublish.rest import Rest
 
 from cubegate.app import create_app
 from cubegate.settings import load_settings
+from cubegate_plugins.zarr import ZarrPlugin
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Numcodecs codecs are not in the Zarr version 3"),
@@ -26,7 +30,7 @@ NOWHERE = [
     "displacement/0.0.99999999999999999999999999", "displacement/0.0.\N{ARABIC-INDIC DIGIT ONE}", "displacement/.zgroup",
     "nothing/0.0.0", "nothing/.zarray", "nothing/zarr.json", "nothing", "nothing/", ".gmac", "pam.aux.xml", "0.0.0", "c/0/0/0",
     "displacement/.gmac", "displacement.aux.xml", "a/b/c/d/e", "../granule/zarr.json", "displacement//0.0.0", "quality/.zarray",
-    "%00", ".zmetadata/", "zarr.json/x", "displacement/.zmetadata", "/zarr.json",
+    "%00", "%0A", "displacement/0.0.0%0A", ".zmetadata/", "zarr.json/x", "displacement/.zmetadata", "/zarr.json",
 ]  # fmt: skip
 
 
@@ -207,6 +211,88 @@ def test_groups_and_arrays_without_a_slash_lead_to_their_listing(http, path):
         assert answer.status_code == 200
         assert str(answer.url).endswith(f"{path}/")
         assert answer.headers["content-type"] == "text/html; charset=utf-8"
+
+
+def test_head_reads_nothing_where_the_length_is_known(http, files):
+    keys = ["displacement/1.1.2", "displacement/c/1/1/2", "big%20endian/1.1.2"]
+    lengths = {(tree, key): None for tree in VERBATIM_AND_PLAIN for key in keys}
+    (files / "lost.h5").rename(files / "moved.h5")
+    try:
+        for tree, key in lengths:
+            answer = http.head(f"/lost/{tree}/{key}", headers={"Range": "bytes=2-"})
+            assert answer.status_code == 206
+            lengths[tree, key] = int(answer.headers["content-range"].partition("/")[2])
+            assert http.get(f"/lost/{tree}/{key}").status_code == 502
+    finally:
+        (files / "moved.h5").rename(files / "lost.h5")
+    for (tree, key), length in lengths.items():
+        assert len(http.get(f"/lost/{tree}/{key}").content) == length
+
+
+def test_what_is_remembered_of_a_key_ends_with_its_version(tmp_path, files, serving, monkeypatch):
+    (tmp_path / "references.json").write_bytes((files / "granule.json").read_bytes())
+    collection = "id: cube\nsource: {{kind: kerchunk, href: references.json}}\ncrs: {}\n"
+    (tmp_path / "cube.yaml").write_text(collection.format("EPSG:32611"))
+    (tmp_path / "cubegate.yaml").write_text(
+        f"upstreams: {{'file://{files}/': {{}}, 'file://{tmp_path}/': {{}}}}\ncollections: [cube.yaml]\n"
+    )
+    app = create_app(load_settings(tmp_path / "cubegate.yaml", {}), {})
+    keys = ["zarr/displacement/0.0.0", "zarr/displacement/.zattrs", "zarr-plain/displacement/c/0/0/0"]
+
+    def read(url):
+        # what was read before is remembered, and what is remembered is read
+        monkeypatch.setattr("cubegate.catalog.catalog.CHECK_INTERVAL", 3600.0)
+        found = [[httpx.get(f"{url}/datasets/cube/{key}") for key in keys] for _ in range(3)]
+        assert {answer.status_code for answers in found for answer in answers} == {200}
+        for again in found[1:]:
+            assert [each.content for each in again] == [each.content for each in found[0]]
+            assert [each.headers["etag"] for each in again] == [each.headers["etag"] for each in found[0]]
+        return found[0]
+
+    def look_now(url):
+        monkeypatch.setattr("cubegate.catalog.catalog.CHECK_INTERVAL", 0.0)
+        assert httpx.get(f"{url}/datasets/cube/zarr/zarr.json").status_code == 200
+
+    with serving(app) as url:
+        before = read(url)
+        old = weakref.ref(app.state.services.catalog.held("cube"))
+        references = json.loads((files / "granule.json").read_text())
+        references["refs"]["displacement/0.0.0"] = references["refs"]["displacement/1.0.0"]
+        written = tmp_path / "written.json"
+        written.write_text(json.dumps(references))
+        written.replace(tmp_path / "references.json")
+        look_now(url)
+        after = read(url)
+        (tmp_path / "cube.yaml").write_text(collection.format("EPSG:32612"))
+        look_now(url)
+        described_anew = read(url)
+        gc.collect()
+        assert old() is None
+    for number, changed in enumerate((True, False, True)):
+        assert (before[number].content != after[number].content) == changed
+        assert (before[number].headers["etag"] != after[number].headers["etag"]) == changed
+    assert after[0].headers["etag"] == described_anew[0].headers["etag"]
+    assert after[1].content != described_anew[1].content
+
+
+def test_the_plugin_works_on_a_plain_xpublish_server(files, serving):
+    ours = create_app(load_settings(files / "cubegate.yaml", {}), {})
+    app = Rest(plugins={"zarr": ZarrPlugin()}).app
+    app.state.services = ours.state.services
+    with (
+        serving(ours) as url,
+        serving(app) as plain_url,
+        httpx.Client(base_url=f"{url}/datasets") as http,
+        httpx.Client(base_url=f"{plain_url}/datasets") as plain,
+    ):
+        for key in (*CONTRACT_KEYS, "granule/zarr", "granule/zarr/nothing", "nothing/zarr/zarr.json"):
+            for method in ("GET", "HEAD"):
+                for headers in ({}, {"Range": "bytes=1-2"}, {"If-None-Match": "*"}):
+                    answer = plain.request(method, f"/{key}", headers=headers)
+                    expected = http.request(method, f"/{key}", headers=headers)
+                    assert (answer.status_code, answer.content) == (expected.status_code, expected.content)
+                    for name in ("etag", "content-type", "content-length", "content-range", "location"):
+                        assert answer.headers.get(name) == expected.headers.get(name)
 
 
 def test_openapi_describes_both_trees(server):
