@@ -97,7 +97,7 @@ BARS = (
     Bar("p1, cold", _P1, _time("(b)", "b", "p1"), 1 / 4),
     Bar("p1, cold", _P1, _time("the floor", "f", "p1"), 1.5),
     Bar("p2, from memory", _time("cubegate", "d", "p2"), _P2, 1 / 300),
-    Bar("p2, from Redis", _time("cubegate", "d", "p2_redis"), _P2, 1 / 300),
+    Bar("p2, from Redis", _time("cubegate", "d", "p4_redis"), _P2, 1 / 300),
     Bar("b2, cold, NetCDF", _B2, _time("(a)", "a", "b2"), 1 / 20),
     Bar("b2, cold, NetCDF", _B2, _time("(b)", "b", "b2"), 1 / 2),
     Bar("100 scattered points, cold, one POST", _time("cubegate", "d", "scattered"),

@@ -44,11 +44,12 @@ class Box:
         return LEFT + PIXEL * left, TOP - PIXEL * bottom, LEFT + PIXEL * right, TOP - PIXEL * top
 
 
-# No two of these share a chunk, but p1 and p2.
+# No two of these share a chunk, but p1 and p2, and p3 and p4.
 POINTS = {
     "p1": Point(800, 90),
     "p2": Point(803, 94),
     "p3": Point(60, 1100),
+    "p4": Point(63, 1104),
 }
 BOXES = {
     "b1": Box((384, 896), (640, 1152), date=100),

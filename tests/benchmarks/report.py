@@ -20,7 +20,8 @@ _MORE = {
     "p1_first": "p1 as the first request of a server, which mounts the cube",
     "open_kerchunk": "first open of the same cube as `kind: kerchunk`",
     "p1_redis": "p1, cold, with an empty Redis",
-    "p2_redis": "p2 on another replica, from Redis",
+    "p2_redis": "p2 on another replica, from Redis, as the first request after its start",
+    "p4_redis": "a point beside p3 on that replica, from Redis",
 }
 
 Rows = tuple[list[str], list[list[str]]]

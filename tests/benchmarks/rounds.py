@@ -139,12 +139,13 @@ class Bench:
             samples.peak_mb["d_scattered"].append(server.peak_mb)
 
     def _gateway_redis(self, samples: Samples) -> None:
-        """A replica reads a point; another one, started later, reads the point beside it."""
+        """A replica reads two points; another one, started later, reads those beside them."""
         with redis_server(self.folder) as redis:
+            names = {query: f"{query}_redis" for query in ("open", "p1", "p2", "p3", "p4")}
             with cubegate(self.configuration, redis) as server:
-                self._ask(samples, server, ["open", "p1", "pause"], {"open": "open_redis", "p1": "p1_redis"})
+                self._ask(samples, server, ["open", "p1", "p3", "pause"], names)
             with cubegate(self.configuration, redis) as server:
-                self._ask(samples, server, ["open", "p2"], {"open": "open_redis", "p2": "p2_redis"})
+                self._ask(samples, server, ["open", "p2", "p4"], names)
 
     def _zarr(self, samples: Samples) -> None:
         with cubegate(self.configuration) as server:
