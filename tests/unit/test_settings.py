@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from cubegate.errors import ConfigurationError
-from cubegate.settings import Settings, load_settings
+from cubegate.settings import Settings, load_settings, read_yaml
 
 WHOLE = """
 server: {host: 0.0.0.0, port: 8080, workers: 3, cors_origins: ["https://maps.example.org"]}
@@ -232,6 +232,8 @@ def test_errors_name_the_file_the_key_and_the_mend(refuse, tmp_path, text, key, 
         (b"- a\n", "not a mapping"),
         (b"\xff\xfe\x00", "not valid YAML"),
         (b"day: 2020-13-45\n", "not valid YAML"),
+        (b"[" * 1_000, "not valid YAML"),
+        (b"- " * 100_000, "not valid YAML"),
     ],
 )
 def test_files_that_hold_no_settings(tmp_path, content, said):
@@ -240,6 +242,16 @@ def test_files_that_hold_no_settings(tmp_path, content, said):
     with pytest.raises(ConfigurationError, match=said) as caught:
         load_settings(file, {})
     assert str(caught.value).startswith(f"{file}: ")
+
+
+def test_a_long_file_is_read_as_a_short_one_is(tmp_path):
+    file = tmp_path / "any.yaml"
+    text = "a: {b: [1, 2.5, yes, 2020-01-31, null, 0o17, 1_000]}\nc: &d {e: f}\ng: {<<: *d}\nh: |\n  i\n"
+    file.write_text(text)
+    short = read_yaml(file)
+    file.write_text("# comment\n" * 2_000 + text)
+    assert read_yaml(file) == short
+    assert short["g"] == {"e": "f"}
 
 
 def test_a_missing_file_and_a_directory_are_named(tmp_path):
