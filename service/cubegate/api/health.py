@@ -20,4 +20,5 @@ async def healthz() -> dict[str, str]:
 @router.get("/readyz", summary="Whether the server can serve its datasets")
 async def readyz(found: Annotated[Services, Depends(services)]) -> dict[str, str | int]:
     """Answer once the collections are loaded."""
+    await found.catalog.refresh()
     return {"status": "ok", "datasets": len(found.catalog.ids())}

@@ -5,32 +5,34 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from cubegate.catalog.collection import Collection, load_collections, matching_files
+from cubegate.catalog.collection import Collection, CollectionFiles, Configured
 from cubegate.catalog.datacube import Datacube
+from cubegate.catalog.watching import Stamp, Watch, stamp_of
 from cubegate.errors import ConfigurationError, NotFound
 
 logger = logging.getLogger(__name__)
 
 Opener = Callable[[Collection, Path], Awaitable[Datacube]]
-Stamp = tuple[tuple[str, int, int], ...]
 
 CHECK_INTERVAL = 1.0
+MAX_OPENED = 128
 METADATA_DOCUMENTS = (".zmetadata", "zarr.json")
 
 
 @dataclass(slots=True)
-class _Held:
-    """An opened cube, and how its files were when it was last looked at."""
+class _Opened:
+    """An opened cube, how the local files of its source were just before, and when it was last asked for."""
 
-    collection: Collection
-    stamp: Stamp
+    configured: Configured
     cube: Datacube
-    checked: float
+    source: tuple[Path, ...]
+    stamps: tuple[Stamp, ...]
+    used: float
 
 
 class Catalog:
@@ -38,15 +40,19 @@ class Catalog:
 
     A changed, added or removed collection file, or index file behind one, is noticed within
     about a second. A file that became invalid keeps what was mounted before and is logged.
+
+    Of more than `MAX_OPENED` cubes, the one that was not used for the longest time is forgotten.
+    Whoever reads from it goes on; the next request opens it again.
     """
 
     def __init__(self, patterns: Sequence[str], directory: Path, opener: Opener) -> None:
-        self._patterns, self._directory, self._opener = patterns, directory, opener
-        self._collections: dict[str, tuple[Path, Collection]] = {}
-        self._cubes: dict[str, _Held] = {}
-        self._opening: dict[tuple[int, str, Stamp], asyncio.Task[Datacube]] = {}
-        self._checked = 0.0
-        self._files: Stamp = ()
+        self._opener = opener
+        self._files = CollectionFiles(patterns, directory)
+        self._directory = directory
+        self._collections: Mapping[str, Configured] = {}
+        self._cubes: dict[str, _Opened] = {}
+        self._opening: dict[tuple[int, int], asyncio.Task[Datacube]] = {}
+        self._watch = Watch(self._look)
 
     def load(self) -> None:
         """Read all collection files.
@@ -54,15 +60,17 @@ class Catalog:
         Raises:
             ConfigurationError: one of them is invalid.
         """
-        self._files = self._stamp_files()
-        self._collections = load_collections(self._patterns, self._directory)
-        for pattern in self._patterns:
-            if not matching_files([pattern], self._directory):
-                logger.warning("no collection file matches %s in %s", pattern, self._directory)
+        self._collections = self._files.read()
+        for pattern in self._files.unmatched():
+            logger.warning("no collection file matches %s in %s", pattern, self._directory)
+
+    async def refresh(self) -> None:
+        """See to it that what this tells was so within about a second; waits only after a pause."""
+        await self._watch.refresh(CHECK_INTERVAL)
 
     def ids(self) -> list[str]:
-        """The ids of all collections, sorted."""
-        self._refresh()
+        """The ids of all collections, sorted; blocks for a look at files where `refresh` would wait."""
+        self._watch.refresh_now(CHECK_INTERVAL)
         return sorted(self._collections)
 
     @property
@@ -71,34 +79,25 @@ class Catalog:
         return len(self._cubes)
 
     def collection(self, dataset_id: str) -> Collection:
-        """Return one collection as configured.
+        """Return one collection as configured; blocks as `ids` does.
 
         Raises:
             NotFound: there is none of that id.
         """
-        return self._configured(dataset_id)[1]
+        self._watch.refresh_now(CHECK_INTERVAL)
+        return self._configured(dataset_id).collection
 
-    def _configured(self, dataset_id: str) -> tuple[Path, Collection]:
-        self._refresh()
+    def _configured(self, name: str) -> Configured:
         try:
-            return self._collections[dataset_id]
+            return self._collections[name]
         except KeyError:
-            raise NotFound(
-                f"There is no dataset {dataset_id!r}. GET /datasets lists those that exist."
-            ) from None
+            raise NotFound(f"There is no dataset {name!r}. GET /datasets lists those that exist.") from None
 
     def held(self, dataset_id: str) -> Datacube | None:
         """Return what `get` would, where that needs neither a look at a file nor any waiting; else None."""
         name, _, version = dataset_id.partition("@")
-        held = self._cubes.get(name)
-        if held is None or (version and version != held.cube.version):
-            return None
-        expired = time.monotonic() - CHECK_INTERVAL
-        if held.checked <= expired or self._checked <= expired:
-            return None
-        file_and_collection = self._collections.get(name)
-        current = file_and_collection is not None and file_and_collection[1] is held.collection
-        return held.cube if current else None
+        cube = self._current(name) if self._watch.is_fresh(CHECK_INTERVAL) else None
+        return None if cube is None or (version and version != cube.version) else cube
 
     async def get(self, dataset_id: str) -> Datacube:
         """Return the datacube of `id` or `id@version`, opening it at first use.
@@ -108,74 +107,72 @@ class Catalog:
             UpstreamError, InvalidReference, ConfigurationError: it cannot be opened.
         """
         name, _, version = dataset_id.partition("@")
-        file, collection = self._configured(name)
-        cube = await self._current(collection, file)
+        await self.refresh()
+        configured = self._configured(name)
+        cube = self._current(name) or await self._open_once(configured)
         if version and version != cube.version:
             raise NotFound(
                 f"Dataset {name!r} is not mounted in version {version!r}; it is now in {cube.version!r}."
             )
         return cube
 
-    async def _current(self, collection: Collection, file: Path) -> Datacube:
-        held, now = self._cubes.get(collection.id), time.monotonic()
-        if held is not None and held.collection is collection and now - held.checked < CHECK_INTERVAL:
-            return held.cube
-        stamp = _stamp_source(file, collection)
-        if held is not None and held.stamp == stamp:
-            held.collection, held.checked = collection, now
-            return held.cube
+    def _current(self, name: str) -> Datacube | None:
+        opened = self._cubes.get(name)
+        if opened is None or opened.configured is not self._collections.get(name):
+            return None
+        opened.used = time.monotonic()
+        return opened.cube
+
+    async def _open_once(self, configured: Configured) -> Datacube:
         # one opening per event loop: tasks cannot be awaited across loops
-        key = (id(asyncio.get_running_loop()), collection.id, stamp)
+        key = (id(asyncio.get_running_loop()), id(configured))
         task = self._opening.get(key)
         if task is None:
-            task = asyncio.ensure_future(self._open(collection, file, stamp))
+            task = asyncio.ensure_future(self._open(configured))
             self._opening[key] = task
             task.add_done_callback(lambda _: self._opening.pop(key, None))
         # a client that leaves must not stop the opening that others wait for
         return await asyncio.shield(task)
 
-    async def _open(self, collection: Collection, file: Path, stamp: Stamp) -> Datacube:
-        started = time.monotonic()
-        cube = await self._opener(collection, file)
-        self._cubes[collection.id] = _Held(collection, stamp, cube, started)
+    async def _open(self, configured: Configured) -> Datacube:
+        source = _files_of_source(configured)
+        stamps = await asyncio.to_thread(_stamps, source)
+        cube = await self._opener(configured.collection, configured.file)
+        self._cubes[configured.collection.id] = _Opened(configured, cube, source, stamps, time.monotonic())
+        self._forget_least_used()
         for note in cube.notes:
-            logger.warning("dataset %s: %s", collection.id, note)
+            logger.warning("dataset %s: %s", configured.collection.id, note)
         return cube
 
-    def _refresh(self) -> None:
-        now = time.monotonic()
-        if now - self._checked < CHECK_INTERVAL:
-            return
-        self._checked = now
-        files = self._stamp_files()
-        if files == self._files:
-            return
-        self._files = files
+    def _forget_least_used(self) -> None:
+        # other threads open and forget cubes meanwhile
+        opened = list(self._cubes.items())
+        if len(opened) > MAX_OPENED:
+            self._cubes.pop(min(opened, key=lambda item: item[1].used)[0], None)
+
+    def _look(self) -> None:
         try:
-            self._collections = load_collections(self._patterns, self._directory)
+            self._collections = self._files.read()
         except ConfigurationError as error:
             logger.error("the collections stay as they were: %s", error)  # noqa: TRY400 - the text says it all
-            return
-        self._cubes = {name: held for name, held in self._cubes.items() if name in self._collections}
-
-    def _stamp_files(self) -> Stamp:
-        return tuple(_stamp(file) for file in matching_files(self._patterns, self._directory))
-
-
-def _stamp(file: Path) -> tuple[str, int, int]:
-    try:
-        status = file.stat()
-    except OSError:
-        return (str(file), 0, 0)
-    return (str(file), status.st_mtime_ns, status.st_size)
+        for name, opened in list(self._cubes.items()):
+            if (
+                self._collections.get(name) is not opened.configured
+                or _stamps(opened.source) != opened.stamps
+            ):
+                self._cubes.pop(name, None)
 
 
-def _stamp_source(file: Path, collection: Collection) -> Stamp:
-    source = local_path(collection.source.href, file)
+def _files_of_source(configured: Configured) -> tuple[Path, ...]:
+    source = local_path(configured.collection.source.href, configured.file)
     if source is None:
-        return (_stamp(file),)
+        return ()
     # a directory is not newer when a file in it is written over: its metadata documents are
-    return tuple(_stamp(part) for part in (file, source, *(source / name for name in METADATA_DOCUMENTS)))
+    return (source, *(source / name for name in METADATA_DOCUMENTS))
+
+
+def _stamps(files: tuple[Path, ...]) -> tuple[Stamp, ...]:
+    return tuple(map(stamp_of, files))
 
 
 def local_path(href: str, file: Path) -> Path | None:

@@ -1,6 +1,7 @@
 """The catalog: one opening for all who wait, nothing remembered that failed, and every change noticed."""
 
 import asyncio
+import gc
 import logging
 import threading
 
@@ -19,10 +20,11 @@ class Openings:
     """An opener that waits to be let through, and fails as often as it is told to."""
 
     def __init__(self):
-        self.calls, self.failures, self.open = 0, 0, asyncio.Event()
+        self.calls, self.failures, self.begun, self.open = 0, 0, asyncio.Event(), asyncio.Event()
 
     async def __call__(self, collection, file):
         self.calls += 1
+        self.begun.set()
         await self.open.wait()
         if self.failures:
             self.failures -= 1
@@ -54,7 +56,7 @@ def catalog(tmp_path, openings, look_always):
 
 async def test_many_callers_share_one_opening(catalog, openings):
     waiting = [asyncio.ensure_future(catalog.get(name)) for name in ["a", "a@1"] * 10]
-    await asyncio.sleep(0)
+    await openings.begun.wait()
     openings.open.set()
     cubes = await asyncio.gather(*waiting)
     assert openings.calls == 1
@@ -66,7 +68,7 @@ async def test_many_callers_share_one_opening(catalog, openings):
 async def test_a_failure_is_told_to_all_who_wait_and_not_remembered(catalog, openings):
     openings.failures = 1
     waiting = [asyncio.ensure_future(catalog.get("a")) for _ in range(5)]
-    await asyncio.sleep(0)
+    await openings.begun.wait()
     openings.open.set()
     outcomes = await asyncio.gather(*waiting, return_exceptions=True)
     assert [type(outcome) for outcome in outcomes] == [UpstreamUnavailable] * 5
@@ -77,7 +79,7 @@ async def test_a_failure_is_told_to_all_who_wait_and_not_remembered(catalog, ope
 
 async def test_a_caller_who_leaves_does_not_stop_the_others(catalog, openings):
     first, second = (asyncio.ensure_future(catalog.get("a")) for _ in range(2))
-    await asyncio.sleep(0)
+    await openings.begun.wait()
     first.cancel()
     await asyncio.sleep(0)
     openings.open.set()
@@ -89,7 +91,7 @@ async def test_a_caller_who_leaves_does_not_stop_the_others(catalog, openings):
 async def test_a_failure_that_nobody_waits_for_any_more_is_silent(catalog, openings, caplog):
     openings.failures = 1
     caller = asyncio.ensure_future(catalog.get("a"))
-    await asyncio.sleep(0)
+    await openings.begun.wait()
     caller.cancel()
     openings.open.set()
     await asyncio.gather(caller, return_exceptions=True)
@@ -234,3 +236,60 @@ async def test_a_missing_index_file_is_named_with_what_makes_it(opened, tmp_path
     with pytest.raises(ConfigurationError, match=r"cubegate index") as caught:
         await catalog.get("a")
     assert (caught.value.file, caught.value.key) == (str(tmp_path / "collections/a.yaml"), "source.href")
+
+
+def add_collections(directory, names):
+    for name in names:
+        (directory / f"{name}.yaml").write_text(f"id: {name}\nsource: {{kind: zarr, href: {name}.zarr}}\n")
+
+
+async def test_the_cube_that_was_not_used_for_longest_is_forgotten(catalog, openings, tmp_path, monkeypatch):
+    monkeypatch.setattr("cubegate.catalog.catalog.MAX_OPENED", 2)
+    openings.open.set()
+    add_collections(tmp_path, "bc")
+    a, b = await catalog.get("a"), await catalog.get("b")
+    assert await catalog.get("a") is a
+    c = await catalog.get("c")
+    assert (catalog.opened, openings.calls) == (2, 3)
+    assert (await catalog.get("a"), await catalog.get("c")) == (a, c)
+    assert openings.calls == 3
+    assert await catalog.get("b") is not b
+    assert (catalog.opened, openings.calls) == (2, 4)
+
+
+async def test_many_cubes_at_once_are_all_opened(catalog, openings, tmp_path, monkeypatch):
+    monkeypatch.setattr("cubegate.catalog.catalog.MAX_OPENED", 3)
+    openings.open.set()
+    names = [f"n{number}" for number in range(40)]
+    add_collections(tmp_path, names)
+    cubes = await asyncio.gather(*(catalog.get(name) for name in names))
+    assert [cube.collection.id for cube in cubes] == names
+    assert catalog.opened == 3
+
+
+async def test_a_cube_that_is_forgotten_while_it_is_read_is_read_to_its_end(opened, stack, monkeypatch):
+    monkeypatch.setattr("cubegate.catalog.catalog.MAX_OPENED", 1)
+    catalog = opened(a=KERCHUNK, b=KERCHUNK)
+    write_index((await catalog.get("a")).store.locator, stack.references.parent.parent / "c.index")
+    (stack.references.parent.parent / "collections/c.yaml").write_text(
+        "id: c\nsource: {kind: index, href: ../c.index}\n"
+    )
+    running = (await (await catalog.get("c")).dataset()).displacement
+    await catalog.get("b")
+    assert catalog.opened == 1
+    gc.collect()
+    np.testing.assert_array_equal((await running.load_async()).values, stack.displacement)
+
+
+async def test_what_was_looked_at_lately_is_not_waited_for(catalog, openings, monkeypatch):
+    openings.open.set()
+    cube = await catalog.get("a")
+    monkeypatch.setattr("cubegate.catalog.catalog.CHECK_INTERVAL", 3600.0)
+    looking = threading.Event()
+    monkeypatch.setattr(catalog._watch, "_look", looking.wait)
+    catalog._watch._began -= 3601
+    # the look that this begins does not end before it has been answered
+    assert await catalog.get("a") is cube
+    assert catalog.ids() == ["a"]
+    assert catalog.held("a") is None
+    looking.set()

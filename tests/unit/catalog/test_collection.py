@@ -2,8 +2,9 @@
 
 import pytest
 
-from cubegate.catalog.collection import Collection, load_collections, matching_files
+from cubegate.catalog.collection import Collection, CollectionFiles
 from cubegate.errors import ConfigurationError
+from cubegate.settings import read_yaml
 
 WHOLE = """
 id: opera-f11116
@@ -23,6 +24,10 @@ crs: EPSG:32611
 dimensions: {x: x, y: y, time: time}
 variables: [displacement, temporal_coherence]
 """
+
+
+def load_collections(patterns, directory):
+    return CollectionFiles(patterns, directory).read()
 
 
 def write(directory, name, text):
@@ -112,9 +117,64 @@ def test_patterns_are_relative_or_absolute_and_a_file_counts_once(tmp_path):
     here, there = tmp_path / "here[1]", tmp_path / "there"
     first = write(here, "first.yaml", MINIMAL)
     second = write(there, "second.yaml", MINIMAL.replace("id: a", "id: b"))
-    patterns = ["*.yaml", "first.yaml", f"{there}/s*.yaml", "../there/*.yml", "absent.yaml"]
-    assert matching_files(patterns, here) == [first, second]
+    patterns = [
+        "*.yaml",
+        "./first.yaml",
+        f"{here}/first.yaml",
+        f"{there}/s*.yaml",
+        "../there/*.yml",
+        "absent.yaml",
+    ]
     assert {name: file for name, (file, _) in load_collections(patterns, here).items()} == {
         "a": first,
         "b": second,
     }
+
+
+@pytest.fixture
+def parsed(monkeypatch):
+    """The names of the files that are parsed, in order."""
+    names = []
+
+    def read(file):
+        names.append(file.name)
+        return read_yaml(file)
+
+    monkeypatch.setattr("cubegate.catalog.collection.read_yaml", read)
+    return names
+
+
+def test_only_files_that_changed_are_parsed_again(tmp_path, parsed):
+    for name in "abc":
+        write(tmp_path, f"{name}.yaml", MINIMAL.replace("id: a", f"id: {name}"))
+    files = CollectionFiles(["*.yaml"], tmp_path)
+    first = files.read()
+    assert files.read() is first
+    assert parsed == ["a.yaml", "b.yaml", "c.yaml"]
+    write(tmp_path, "b.yaml", MINIMAL.replace("id: a", "id: second"))
+    (tmp_path / "c.yaml").unlink()
+    second = files.read()
+    assert parsed[3:] == ["b.yaml"]
+    assert set(second) == {"a", "second"}
+    assert second["a"] is first["a"]
+
+
+def test_an_invalid_file_is_told_once_and_changes_nothing(tmp_path, parsed):
+    write(tmp_path, "a.yaml", MINIMAL)
+    files = CollectionFiles(["*.yaml"], tmp_path)
+    before = files.read()
+    write(tmp_path, "a.yaml", MINIMAL + "title: Changed\n")
+    write(tmp_path, "b.yaml", "id: b\n")
+    with pytest.raises(ConfigurationError, match=r"b\.yaml: source"):
+        files.read()
+    assert files.read() is before
+    write(tmp_path, "b.yaml", MINIMAL.replace("id: a", "id: b"))
+    after = files.read()
+    assert set(after) == {"a", "b"}
+    assert after["a"].collection.title == "Changed"
+
+
+def test_patterns_without_a_file_are_named(tmp_path):
+    write(tmp_path, "a.yaml", MINIMAL)
+    files = CollectionFiles(["*.yaml", "./b/*.yaml", f"{tmp_path}/c.yaml"], tmp_path)
+    assert files.unmatched() == ["b/*.yaml", f"{tmp_path}/c.yaml"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cubegate.catalog.collection import load_collections
+from cubegate.catalog.collection import CollectionFiles
 from cubegate.demo import make_demo
 from cubegate.errors import ConfigurationError
 from cubegate.settings import load_settings
@@ -139,7 +139,7 @@ def test_without_the_extra_the_error_names_it(tmp_path):
 def test_the_configuration_names_three_collections_below_its_upstream(demo):
     config = demo / "cubegate.yaml"
     settings = load_settings(config, {})
-    collections = load_collections(settings.collections, settings.directory)
+    collections = CollectionFiles(settings.collections, settings.directory).read()
     sources = {name: collection.source for name, (_, collection) in collections.items()}
     assert {name: source.kind for name, source in sources.items()} == {
         "opera-f11116": "kerchunk",
