@@ -124,8 +124,9 @@ def _serve(parsed: argparse.Namespace, _: Console) -> int:
     options = {"host": parsed.host, "port": parsed.port, "workers": parsed.workers}
     given = {name: value for name, value in options.items() if value is not None}
     server = validate_section(ServerSettings, {**settings.server.model_dump(), **given}, Path("command line"))
-    # a mistake in a collection file should end here, not in each worker
-    open_catalog(settings, os.environ)
+    if server.workers > 1:
+        # a mistake in a collection file should end here, not in each worker
+        open_catalog(settings, os.environ)
     _run_server(parsed.config, server.host, server.port, server.workers)
     return 0
 
