@@ -273,6 +273,7 @@ def test_what_is_remembered_of_a_key_ends_with_its_version(tmp_path, files, serv
         assert (before[number].headers["etag"] != after[number].headers["etag"]) == changed
     assert after[0].headers["etag"] == described_anew[0].headers["etag"]
     assert after[1].content != described_anew[1].content
+    assert after[1].headers["etag"] != described_anew[1].headers["etag"]
 
 
 def test_the_plugin_works_on_a_plain_xpublish_server(files, serving):
