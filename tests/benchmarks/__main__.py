@@ -177,6 +177,7 @@ def _document(mode: Mode, bench: Bench, samples: Samples, rates: Rates) -> dict[
         "readers": readers,
         "rates": rates.samples,
         "missing": rates.missing,
+        "scale": {},
         "compared": samples.compared,
         "wrong": samples.wrong,
         "failed": samples.failed,

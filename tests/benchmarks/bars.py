@@ -1,4 +1,4 @@
-"""The bars that cubegate is held to: ratios of medians of one run."""
+"""The bars that cubegate is held to: ratios of medians of one run, and limits of scale."""
 
 from __future__ import annotations
 
@@ -55,6 +55,30 @@ class Bar:
         return ratio >= self.limit if self.at_least else ratio <= self.limit
 
 
+@dataclass(frozen=True)
+class Limit:
+    """`figure`, one of those of scale, is to be below `limit` of its `unit`."""
+
+    query: str
+    figure: str
+    limit: float
+    unit: str
+
+    @property
+    def required(self) -> str:
+        """The bar in words."""
+        return f"< {self.limit:g} {self.unit}"
+
+    def value(self, document: Document) -> float | None:
+        """The median of the figure, or None where it was not measured."""
+        return _median(document["scale"].get(self.figure))
+
+    def is_met(self, document: Document) -> bool | None:
+        """Whether the bar is met; None where it was not measured."""
+        value = self.value(document)
+        return None if value is None else value < self.limit
+
+
 def reader_median(document: Document, reader: str, query: str) -> float | None:
     """The median of one query in ms, scaled to all scattered points where fewer were read."""
     value = _median(document["readers"].get(reader, {}).get("milliseconds", {}).get(query))
@@ -107,3 +131,11 @@ BARS = (
     Bar(_CHUNK, _rate("cubegate"), _rate("nginx"), 1 / 4, at_least=True),
     Bar(_CHUNK, _rate("cubegate"), _rate("xpublish-zarr"), 6, at_least=True),
 )  # fmt: skip
+
+LIMITS = (
+    Limit("1,500 frames, until the server is ready", "frames_start_s", 2, "s"),
+    Limit("1,500 frames, memory beyond that of none", "frames_mb", 300, "MB"),
+    Limit("stack of ASF's size to index", "convert_s", 90, "s"),
+    Limit("stack of ASF's size to index, peak memory", "convert_peak_gb", 2.5, "GB"),
+    Limit("index of that stack, opening it again", "reopen_ms", 50, "ms"),
+)

@@ -9,7 +9,7 @@ from statistics import median
 from rich.console import Console
 from rich.table import Table
 
-from .bars import BARS, Document, reader_median, scale_of_scattered, shown_ratio
+from .bars import BARS, LIMITS, Document, reader_median, scale_of_scattered, shown_ratio
 from .chunk_rate import SERVERS
 from .queries import LABELS
 from .rounds import READERS
@@ -78,11 +78,16 @@ def _rates(document: Document) -> Rows:
 
 
 def _bars(document: Document) -> Rows:
+    met = {True: "yes", False: "no", None: "not measured"}
     rows = []
     for bar in BARS:
         ratio = bar.ratio(document)
-        met = {True: "yes", False: "no", None: "not measured"}[bar.is_met(document)]
-        rows.append([bar.query, bar.required, "" if ratio is None else shown_ratio(ratio), met])
+        shown = "" if ratio is None else shown_ratio(ratio)
+        rows.append([bar.query, bar.required, shown, met[bar.is_met(document)]])
+    for limit in LIMITS:
+        value = limit.value(document)
+        shown = "" if value is None else f"{value:.3g} {limit.unit}"
+        rows.append([limit.query, limit.required, shown, met[limit.is_met(document)]])
     return ["query", "bar", "measured", "met"], rows
 
 

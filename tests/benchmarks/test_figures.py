@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 
-from .bars import BARS, reader_median, shown_ratio
+from .bars import BARS, LIMITS, reader_median, shown_ratio
 from .gateway_client import read_many, read_series
 from .report import BEGIN, END, as_markdown, write_markdown
 from .rounds import Samples
@@ -44,6 +44,7 @@ def document():
         "stack": {"dates": 209, "height": 1024, "width": 1280}, "compared": 7, "wrong": [], "failed": [],
         "readers": readers, "rates": {"nginx": [1900, 2000, 2100], "cubegate": [500]},
         "missing": {"xpublish-zarr": "not installed here"},
+        "scale": {"frames_start_s": [1.9, 2.5, 1.8], "frames_mb": [300.0], "convert_s": [89.9]},
     }  # fmt: skip
 
 
@@ -75,6 +76,10 @@ def test_a_bar_turns_where_its_limit_is(bar, document):
     assert bar.is_met(document) is True
 
 
+def test_limits_of_scale_are_judged_by_the_median(document):
+    assert [limit.is_met(document) for limit in LIMITS] == [True, False, True, None, None]
+
+
 def test_fewer_scattered_points_count_for_all(document):
     assert reader_median(document, "a", "scattered") == 80 * 50
     assert reader_median(document, "d", "scattered") == 200
@@ -100,6 +105,7 @@ def test_the_tables_go_between_the_marks(document, tmp_path):
     assert "of yesterday" not in text
     assert text.count("| p1, cold | <= 1/20 of (a) | 1/20 | yes |") == 1
     assert "| b2, cold, NetCDF | <= 1/2 of (b) | 1/1.75 | no |" in text
+    assert "| 1,500 frames, until the server is ready | < 2 s | 1.9 s | yes |" in text
     assert "not installed here" in text
     assert "~4,000" in text
     assert "| 450 |" in text
