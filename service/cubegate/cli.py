@@ -145,6 +145,7 @@ def _run_server(config: Path, host: str, port: int, workers: int) -> None:
             port=port,
             workers=workers,
             server_header=False,
+            access_log=load_settings(config, os.environ).server.access_log,
             timeout_graceful_shutdown=30,
         )
 

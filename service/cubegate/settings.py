@@ -78,12 +78,13 @@ class Section(BaseModel):
 
 
 class ServerSettings(Section):
-    """Where the server listens."""
+    """Where the server listens, and whether it logs every request."""
 
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     workers: int = Field(1, ge=1)
     cors_origins: tuple[str, ...] = ("*",)
+    access_log: bool = False
 
 
 class CacheSettings(Section):

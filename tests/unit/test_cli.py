@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import socket
@@ -57,12 +58,15 @@ def index_file(prepared):
 
 
 @contextlib.contextmanager
-def serving(*arguments):
+def serving(*arguments, log=None, **environment):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "cubegate", "serve", "--port", str(port), *map(str, arguments)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+    environment = {**os.environ, **environment}
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment
+    ) as process:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
                 while True:
@@ -74,7 +78,20 @@ def serving(*arguments):
                 yield client
         finally:
             process.terminate()
-            process.wait()
+            said, _ = process.communicate()
+            if log is not None:
+                log.append(said)
+
+
+@pytest.mark.parametrize("wanted", ["false", "true"])
+def test_requests_are_logged_only_where_that_is_asked_for(prepared, wanted):
+    root, _ = prepared
+    log = []
+    settings = {"CUBEGATE_SERVER__ACCESS_LOG": wanted}
+    with serving("--config", root / "cubegate.yaml", log=log, **settings) as client:
+        assert client.get("/datasets?marker").status_code == 200
+    assert "Uvicorn running" in log[0]
+    assert ("GET /datasets?marker" in log[0]) == (wanted == "true")
 
 
 def test_serve_answers_on_the_port_it_is_given(prepared, write_configuration, index_file, tmp_path):
