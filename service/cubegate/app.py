@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import xarray as xr
 from fastapi import FastAPI
+from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 from xpublish.plugins.hooks import Plugin
 from xpublish.rest import Rest
@@ -47,6 +48,7 @@ from cubegate.index.index import Index
 from cubegate.index.progress import Progress
 from cubegate.metrics.families import CACHE_HELD, OPEN_CUBES, REDIS_PAUSED
 from cubegate.metrics.metrics import Metrics
+from cubegate.query.crs import parse_crs
 from cubegate.settings import CacheSettings, Settings, load_settings
 from cubegate.store.bridge import LoopThread
 
@@ -161,7 +163,9 @@ def create_app(
 
 
 def _warm_up() -> None:
-    """Let xarray import what it imports at its first variable, dask too, before a query does."""
+    """Import what the first query would: dask for xarray's first variable, PROJ's database, threads."""
+    parse_crs("EPSG:4326")
+    asyncio.run(run_in_threadpool(int))
     times = xr.Variable("time", [0, 1], {"units": "days since 2000-01-01"})
     xr.decode_cf(xr.Dataset({"time": times})).isel(time=0).load()
 
