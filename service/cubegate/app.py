@@ -168,6 +168,9 @@ def _warm_up() -> None:
     asyncio.run(run_in_threadpool(int))
     times = xr.Variable("time", [0, 1], {"units": "days since 2000-01-01"})
     xr.decode_cf(xr.Dataset({"time": times})).isel(time=0).load()
+    # a collection would look at every module's objects again and again, in the middle of a query
+    gc.collect()
+    gc.freeze()
 
 
 def _cross_origin(settings: Settings) -> dict[str, Any]:
@@ -190,11 +193,7 @@ def create_app_from_environment() -> FastAPI:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = load_settings(Path(os.environ[CONFIG_VARIABLE]), os.environ)
     shared = os.environ.get(METRICS_VARIABLE)
-    app = create_app(settings, metrics=_shared_metrics(Path(shared)) if shared else None)
-    # a collection would look at every module's objects again and again, in the middle of a query
-    gc.collect()
-    gc.freeze()
-    return app
+    return create_app(settings, metrics=_shared_metrics(Path(shared)) if shared else None)
 
 
 def _shared_metrics(directory: Path) -> Metrics:
