@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import re
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,12 +14,16 @@ from pyproj.exceptions import CRSError, ProjError
 
 from cubegate.errors import InvalidParameter
 
+P = ParamSpec("P")
+T = TypeVar("T")
+
 Bounds = tuple[float, float, float, float]
 
 ACCEPTED = "EPSG:4326, OGC:CRS84, an http://www.opengis.net/def/crs/ address, a PROJ string or WKT"
 MAX_TEXT = 10_000
 ROUND_TRIP_METRES = 1.0
 EDGE_POINTS = 1001
+_MOST_REMEMBERED = 256
 
 # these make PROJ open files that the client names
 # other text makes PROJ search all names for what is like it, which takes a quarter of a second
@@ -61,26 +66,44 @@ def _parse(text: str, parameter: str) -> CRS:
     return crs
 
 
+def _by_identity(function: Callable[P, T]) -> Callable[P, T]:
+    """Remember the results for the last CRS objects: hashing a CRS writes it out as WKT first."""
+    results: dict[tuple[int, ...], tuple[object, T]] = {}
+
+    @functools.wraps(function)
+    def remembered(*args: P.args, **kwargs: P.kwargs) -> T:
+        key = tuple(map(id, args))
+        held = results.get(key)
+        if held is None:
+            # the arguments stay alive, so that nothing else gets their identity
+            held = results[key] = (args, function(*args, **kwargs))
+            while len(results) > _MOST_REMEMBERED:
+                results.pop(next(iter(results)), None)
+        return held[1]
+
+    return remembered
+
+
 @functools.lru_cache(maxsize=1)
 def lonlat() -> CRS:
     """Longitude, then latitude, on WGS 84."""
     return CRS.from_authority("OGC", "CRS84")
 
 
-@functools.lru_cache(maxsize=256)
+@_by_identity
 def name_crs(crs: CRS) -> str:
     """Name a CRS by its code, such as `EPSG:32611`, and by its WKT where it has none."""
     authority = crs.to_authority()
     return ":".join(authority) if authority else str(crs.to_wkt())
 
 
-@functools.lru_cache(maxsize=256)
+@_by_identity
 def transformer(source: CRS, target: CRS) -> Transformer:
     """Return the transformer between two CRS, x always before y."""
     return Transformer.from_crs(source, target, always_xy=True)
 
 
-@functools.lru_cache(maxsize=256)
+@_by_identity
 def same_crs(one: CRS, other: CRS) -> bool:
     """Tell whether two CRS give a place the same x and y."""
     return bool(one.equals(other, ignore_axis_order=True))

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -34,26 +35,30 @@ class OuterSelection:
     """
 
     def __init__(self, shape: Sequence[int], chunk_shape: Sequence[int], indexers: Sequence[Indexer]) -> None:
-        self._axes = [
-            _split_axis(size, chunk, indexer)
-            for size, chunk, indexer in zip(shape, chunk_shape, indexers, strict=True)
-        ]
         self.shape = tuple(_length(size, indexer) for size, indexer in zip(shape, indexers, strict=True))
         self._axis_sizes, self._indexers = tuple(shape), tuple(indexers)
+        self._chunk_shape = tuple(chunk_shape)
         self.squeeze = tuple(
             0 if isinstance(indexer, int | np.integer) else slice(None) for indexer in indexers
         )
 
+    @cached_property
+    def _numbers(self) -> list[NDArray[np.int64]]:
+        """The chunk numbers touched along each axis, ascending."""
+        return [
+            np.unique(self.positions_along(axis) // chunk) for axis, chunk in enumerate(self._chunk_shape)
+        ]
+
     @property
     def chunk_count(self) -> int:
         """How many chunks the selection touches."""
-        return math.prod(len(axis) for axis in self._axes)
+        return math.prod(len(numbers) for numbers in self._numbers)
 
     def chunks(self) -> NDArray[np.int64]:
         """The coordinates of the chunks touched, of shape (n, ndim)."""
-        if not self._axes:
+        if not self._numbers:
             return np.zeros((1, 0), np.int64)
-        grid = np.meshgrid(*[[number for number, _, _ in axis] for axis in self._axes], indexing="ij")
+        grid = np.meshgrid(*self._numbers, indexing="ij")
         return np.stack([part.reshape(-1) for part in grid], axis=-1).astype(np.int64)
 
     def positions_along(self, axis: int) -> NDArray[np.intp]:
@@ -77,7 +82,11 @@ class OuterSelection:
 
     def parts(self) -> Iterator[ChunkPart]:
         """Yield one part for each chunk touched."""
-        for combination in itertools.product(*self._axes):
+        axes = [
+            _split_axis(size, chunk, indexer)
+            for size, chunk, indexer in zip(self._axis_sizes, self._chunk_shape, self._indexers, strict=True)
+        ]
+        for combination in itertools.product(*axes):
             numbers = tuple(number for number, _, _ in combination)
             inside = _open_mesh([part for _, part, _ in combination])
             outside = _open_mesh([part for _, _, part in combination])
