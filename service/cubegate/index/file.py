@@ -97,6 +97,11 @@ class _Pages:
                 raise CorruptIndex(_text(self._path, f"is damaged at byte {start:,}"))
             self._checked[page] = True
 
+    def check_one(self, page: int) -> None:
+        """Check one page; see `check`."""
+        if not self._checked[page] or self._data.size() < self._nbytes:
+            self.check(np.array([page]))
+
 
 class _MappedColumn(Column):
     """A column in the mapped body of an index file; every access is checked."""
@@ -108,6 +113,10 @@ class _MappedColumn(Column):
     def take(self, rows: Numbers) -> NDArray[Any]:
         self._pages.check((self._offset + rows * self._itemsize) // PAGE)
         return super().take(rows)
+
+    def item(self, row: int) -> int:
+        self._pages.check_one((self._offset + row * self._itemsize) // PAGE)
+        return super().item(row)
 
     def slice(self, start: int, stop: int) -> NDArray[Any]:
         first = (self._offset + start * self._itemsize) // PAGE

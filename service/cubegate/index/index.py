@@ -134,6 +134,8 @@ class Index:
         """
         if not chunks:
             return []
+        if len(chunks) == 1:
+            return [self._locate_one(array, chunks[0])]
         rows = self.content.tables[array.path].look_up(np.array(chunks, dtype=np.int64))
         urls = self._urls_of(rows.granule)
         return [
@@ -142,6 +144,14 @@ class Index:
                 rows.granule.tolist(), rows.offset.tolist(), rows.length.tolist(), strict=True
             )
         ]
+
+    def _locate_one(self, array: ArrayMetadata, chunk: tuple[int, ...]) -> Location:
+        granule, offset, length = self.content.tables[array.path].look_up_one(chunk)
+        if granule >= INLINED:
+            return self._location(granule, offset, length, {})
+        if granule >= len(self.content.urls):
+            raise CorruptIndex("The index names a granule that it does not hold.")
+        return self._location(granule, offset, length, {granule: self.content.urls[granule]})
 
     def _location(self, granule: int, offset: int, length: int, urls: Mapping[int, str]) -> Location:
         if granule == UNALLOCATED_GRANULE:

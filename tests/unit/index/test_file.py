@@ -63,6 +63,7 @@ def everything(index):
     for path, array in index.hierarchy.arrays.items():
         chunks = list(itertools.product(*map(range, array.chunk_grid)))
         found[path] = index.locate(array, chunks)
+        assert [index.locate(array, [chunk])[0] for chunk in chunks[::7]] == found[path][::7]
     return found
 
 
@@ -113,7 +114,8 @@ def test_a_flipped_byte_anywhere_is_found(file):
             open_index(file).verify()
 
 
-def test_a_damaged_page_is_found_when_it_is_first_touched(index, file):
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_damaged_page_is_found_when_it_is_first_touched(index, file, times):
     body = index_file._PREAMBLE.unpack(file.read_bytes()[:64])[4]
     whole = file.read_bytes()
     expected = everything(index)["v"]
@@ -127,7 +129,7 @@ def test_a_damaged_page_is_found_when_it_is_first_touched(index, file):
         right, problems = 0, set()
         for chunk, location in zip(chunks[::50], expected[::50], strict=True):
             try:
-                assert opened.locate(array, [chunk]) == [location]
+                assert opened.locate(array, [chunk] * times) == [location] * times
                 right += 1
             except CorruptIndex as error:
                 problems.add(str(error))
@@ -198,8 +200,9 @@ def test_a_file_that_is_cut_after_it_was_opened_is_an_error(index, file):
     opened = open_index(file)
     array = index.hierarchy.arrays["v"]
     os.truncate(file, 4096)
-    with pytest.raises(CorruptIndex, match="cut"):
-        opened.locate(array, [(1, 1, 2)])
+    for times in (1, 2):
+        with pytest.raises(CorruptIndex, match="cut"):
+            opened.locate(array, [(1, 1, 2)] * times)
 
 
 def test_a_replaced_file_does_not_disturb_those_who_hold_the_old_one(index, file):
@@ -252,6 +255,8 @@ def test_a_table_that_names_what_is_not_there_is_refused(tmp_path):
             opened.verify()
         with pytest.raises(CorruptIndex, match="does not hold"):
             opened.locate(opened.hierarchy.arrays["v"], [(row,)])
+        with pytest.raises(CorruptIndex, match="does not hold"):
+            opened.locate(opened.hierarchy.arrays["v"], [(row,), (row,)])
 
 
 def test_opening_reads_no_table(file, monkeypatch):

@@ -47,6 +47,8 @@ def test_look_up_agrees_with_c_order(shape, chunks, names, pencil_axis):
     np.testing.assert_array_equal(rows.granule, expected[order])
     np.testing.assert_array_equal(rows.offset, expected[order] * 1000)
     np.testing.assert_array_equal(rows.length, expected[order] + 7)
+    ones = [table.look_up_one(tuple(chunk)) for chunk in every.tolist()]
+    assert ones == [(number, number * 1000, number + 7) for number in expected.tolist()]
 
 
 def test_the_chunks_of_a_pencil_are_adjacent():
@@ -63,6 +65,8 @@ def test_chunks_outside_the_grid_are_programming_errors(chunk):
     table = numbered_table(array([6, 6, 9], [2, 2, 3], ["time", "y", "x"]))
     with pytest.raises(IndexError):
         table.look_up(np.array([chunk]))
+    with pytest.raises(IndexError):
+        table.look_up_one(chunk)
 
 
 def test_an_array_of_no_size_has_an_empty_table():
@@ -80,7 +84,7 @@ def test_urls_are_a_sequence():
     urls = [f"s3://bucket/{number}/\N{SNOWMAN}" for number in range(20)]
     table = UrlTable.of(urls)
     assert list(table) == urls
-    assert table[0] == urls[0]
+    assert [table[0], table[0]] == [urls[0]] * 2
     assert table[-1] == urls[-1]
     assert table[3:7] == urls[3:7]
     assert table.take(np.array([7, 0, 7])) == [urls[7], urls[0], urls[7]]
