@@ -79,7 +79,7 @@ def open_catalog(
     bridge = LoopThread()
     cache = _open_cache(settings.cache, metrics)
     access_for = icechunk_access(settings.upstreams, credentials, bridge)
-    opener = CubeOpener(upstreams, cache, bridge, access_for)
+    opener = CubeOpener(upstreams, cache, bridge, access_for, metrics)
     catalog = Catalog(settings.collections, settings.directory, opener)
     catalog.load()
     metrics.watch(OPEN_CUBES, lambda: catalog.opened)

@@ -22,6 +22,7 @@ from cubegate.index.build import build_index
 from cubegate.index.file import open_index
 from cubegate.index.index import Index
 from cubegate.index.metadata import restricted
+from cubegate.metrics.metrics import Metrics
 from cubegate.store.bridge import LoopThread
 from cubegate.store.columns import ColumnCache
 from cubegate.store.encoded import EncodedStore
@@ -38,8 +39,9 @@ class CubeOpener:
         cache: ChunkCache,
         bridge: LoopThread,
         access_for: Callable[[str], IcechunkAccess],
+        metrics: Metrics,
     ) -> None:
-        self._upstreams, self._cache, self._bridge = upstreams, cache, bridge
+        self._upstreams, self._cache, self._bridge, self._metrics = upstreams, cache, bridge, metrics
         self._access_for = access_for
 
     async def __call__(self, collection: Collection, file: Path) -> Datacube:
@@ -124,6 +126,7 @@ class CubeOpener:
             tag=source.tag,
             snapshot=source.snapshot,
             cache=self._cache,
+            metrics=self._metrics,
         )
 
 

@@ -15,6 +15,7 @@ from cubegate.cache.cache import ChunkCache
 from cubegate.chunks.cached import Cached
 from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.icechunk import ICECHUNK_URL, IcechunkSource
+from cubegate.chunks.metered import MeteredSource
 from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import (
@@ -24,6 +25,7 @@ from cubegate.errors import (
     UpstreamRefused,
     UpstreamUnavailable,
 )
+from cubegate.metrics.metrics import Metrics
 from cubegate.store.columns import ColumnCache
 from cubegate.store.encoded import EncodedStore
 from cubegate.store.sources.documents import build_hierarchy, check_path, parse_document
@@ -62,13 +64,15 @@ async def open_icechunk_store(
     tag: str | None = None,
     snapshot: str | None = None,
     cache: ChunkCache | None = None,
+    metrics: Metrics | None = None,
 ) -> EncodedStore:
     """Open the repository at `url` (file or s3) read-only, with `group` as the root.
 
     The version is the snapshot id (with a group, a hash of both). Virtual chunks are read only
     below prefixes that `check_url` allows, with the access that `access_for` gives and never
     with what the repository says about endpoints, since it is data and not configuration.
-    What was read is kept in `cache`: a snapshot never changes.
+    What was read is kept in `cache`, since a snapshot never changes, and counted in `metrics` by
+    scheme and host or bucket of the repository.
 
     Raises:
         ConfigurationError: icechunk is not installed, or the configuration names no access.
@@ -88,11 +92,14 @@ async def open_icechunk_store(
     if group:
         version = hashlib.sha256(f"{version}/{group}".encode()).hexdigest()[:16]
     locator = KeyedLocator(hierarchy, lambda path: f"{ICECHUNK_URL}{prefix}{path}")
+    parts = urlsplit(url)
+    counts = (metrics or Metrics()).upstream(f"{parts.scheme}://{parts.netloc}")
+    bulk = Coalesced(MeteredSource(source, counts))
     if cache is None:
-        return EncodedStore(hierarchy, locator, SingleFlight(Coalesced(source)), version=version)
+        return EncodedStore(hierarchy, locator, SingleFlight(bulk), version=version)
     # repositories with equal snapshots may lie over other granules
     namespace = hashlib.sha256(f"{url}\0{version}".encode()).hexdigest()[:32]
-    cached = Cached(Coalesced(source), cache, namespace, whole_objects=True)
+    cached = Cached(bulk, cache, namespace, whole_objects=True)
     columns = ColumnCache(cache, namespace)
     return EncodedStore(hierarchy, locator, SingleFlight(cached), version=version, columns=columns)
 
