@@ -23,6 +23,8 @@ CONNECT_TIMEOUT = 10.0
 # servers close idle connections after a while, and a request that meets that moment is lost
 _IDLE = 15.0
 _LARGEST_HEAD = 2**16
+_STANDING = "User-Agent: cubegate\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
+_LINES = 6
 # what a read is judged by; nobody asks for the other headers
 _KEPT_HEADERS = frozenset(
     {
@@ -151,17 +153,11 @@ def _host_and_port(address: Address) -> tuple[str, int]:
 
 def _request(address: Address, headers: Mapping[str, str]) -> bytes:
     target = f"{address.path}?{address.query}" if address.query else address.path
-    lines = [
-        f"GET {target} HTTP/1.1",
-        f"Host: {address.authority}",
-        "User-Agent: cubegate",
-        "Accept: */*",
-        "Accept-Encoding: identity",
-        *(f"{name}: {value}" for name, value in headers.items()),
-    ]
-    if any("\r" in line or "\n" in line for line in lines):
+    more = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+    request = f"GET {target} HTTP/1.1\r\nHost: {address.authority}\r\n{_STANDING}{more}\r\n"
+    if not request.count("\r") == request.count("\n") == _LINES + len(headers):
         raise ValueError("a request line or header with a line end in it")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+    return request.encode("latin-1")
 
 
 class _Connection(asyncio.Protocol):

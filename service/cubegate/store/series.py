@@ -40,7 +40,8 @@ class SeriesRead:
     ) -> None:
         self._cache, self._layout, self._array, self._selection = cache, layout, array, selection
         self._pixels = _pixels(layout, selection)
-        self._windows: dict[Pixel, list[Window]] = {}
+        # by chunk column: the windows in it, and where they are in its chunks
+        self._parts: dict[Pixel, list[tuple[Window, Region]]] = {}
         self._complete = False
 
     @classmethod
@@ -73,7 +74,7 @@ class SeriesRead:
         """Return the selected values; every chunk has been taken, and the windows are complete."""
         columns = np.empty((len(self._pixels), self._layout.length), self._layout.dtype)
         for row, pixel in enumerate(self._pixels):
-            window = next(w for w in self._windows[self._column(pixel)] if w.holds(pixel))
+            window = next(w for w, _ in self._parts[self._column(pixel)] if w.holds(pixel))
             columns[row] = window.column(pixel)
         return self._selected(columns)
 
@@ -96,7 +97,12 @@ class SeriesRead:
             if budget < 0:
                 return
             column = self._column(tuple(part.start for part in region))
-            self._windows.setdefault(column, []).append(Window(region, np.empty(shape, layout.dtype)))
+            window = Window(region, np.empty(shape, layout.dtype))
+            inside = tuple(
+                slice(part.start - number * side, part.stop - number * side)
+                for part, number, side in zip(region, column, layout.chunks, strict=True)
+            )
+            self._parts.setdefault(column, []).append((window, inside))
         self._complete = True
 
     def _regions(self) -> Sequence[Region]:
@@ -120,27 +126,22 @@ class SeriesRead:
 
         Called once a chunk, from any thread.
         """
-        layout = self._layout
-        column = (*chunk[: layout.axis], *chunk[layout.axis + 1 :])
-        size = self._array.chunk_shape[layout.axis]
-        start = chunk[layout.axis] * size
-        stop = min(start + size, layout.length)
-        for window in self._windows.get(column, ()):
+        axis, length = self._layout.axis, self._layout.length
+        size = self._array.chunk_shape[axis]
+        start = chunk[axis] * size
+        stop = min(start + size, length)
+        for window, inside in self._parts.get((*chunk[:axis], *chunk[axis + 1 :]), ()):
             part = window.values[start:stop]
             if values is None:
                 part[...] = fill
-                continue
-            inside = [
-                slice(along.start - number * side, along.stop - number * side)
-                for along, number, side in zip(window.region, column, layout.chunks, strict=True)
-            ]
-            inside.insert(layout.axis, slice(0, stop - start))
-            target = part if layout.axis == 0 else np.moveaxis(part, 0, layout.axis)
-            copy_selected(values, tuple(inside), target)
+            else:
+                target = part if axis == 0 else np.moveaxis(part, 0, axis)
+                copy_selected(values, (*inside[:axis], slice(0, stop - start), *inside[axis:]), target)
 
     def keep(self) -> None:
         """Leave the windows behind; every chunk has been taken."""
-        self._cache.put(self._layout, itertools.chain.from_iterable(self._windows.values()))
+        parts = itertools.chain.from_iterable(self._parts.values())
+        self._cache.put(self._layout, [window for window, _ in parts])
 
 
 def _pixels(layout: ColumnLayout, selection: OuterSelection | PointSelection) -> list[Pixel]:
