@@ -22,6 +22,7 @@ from xpublish.rest import Rest
 from cubegate import __version__
 from cubegate.api.dependencies import Services
 from cubegate.api.direct import DirectRoutes, direct_applications
+from cubegate.api.gateway import Gateway
 from cubegate.api.head import HeadAsGet
 from cubegate.api.health import router as health_router
 from cubegate.api.metrics import RequestMetrics, refreshed
@@ -103,7 +104,7 @@ def create_app(
     *,
     more_plugins: Mapping[str, Plugin] | None = None,
     metrics: Metrics | None = None,
-) -> FastAPI:
+) -> Gateway:
     """Compose the server.
 
     `environment` holds the secrets that the settings name; the process's own by default.
@@ -157,9 +158,8 @@ def create_app(
     cross_origin = _cross_origin(settings)
     app.add_middleware(CORSMiddleware, **cross_origin)
     direct = direct_applications(rest.plugins.values())
-    app.add_middleware(DirectRoutes, applications=direct, cross_origin=cross_origin)
-    app.add_middleware(RequestMetrics, metrics=counted, templates=lambda: _templates(app))
-    return app
+    outer = DirectRoutes(app, applications=direct, cross_origin=cross_origin)
+    return Gateway(app, RequestMetrics(outer, metrics=counted, templates=lambda: _templates(app)))
 
 
 def _warm_up() -> None:
@@ -188,7 +188,7 @@ def _templates(app: FastAPI) -> list[str]:
     return [*app.openapi()["paths"], *(path for path in documentation if path is not None)]
 
 
-def create_app_from_environment() -> FastAPI:
+def create_app_from_environment() -> Gateway:
     """Compose the server from the file that CUBEGATE_CONFIG names; what each uvicorn worker calls."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = load_settings(Path(os.environ[CONFIG_VARIABLE]), os.environ)

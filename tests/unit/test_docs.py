@@ -100,7 +100,7 @@ def openapi():
     async def read():
         app = create_app(Settings(), {})
         async with app.router.lifespan_context(app):
-            return app.openapi()
+            return app.fastapi.openapi()
 
     return asyncio.run(read())
 

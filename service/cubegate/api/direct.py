@@ -38,9 +38,9 @@ def direct_applications(plugins: Iterable[object]) -> dict[str, ASGIApp]:
 
 
 class DirectRoutes:
-    """Passes GET and HEAD of the paths of `applications` to them, and all else on.
+    """Passes GET and HEAD of the paths of `applications` to them, and all else to `app`.
 
-    What the middleware inside would have added is added here: the headers of CORS, which
+    What the middleware of `app` would have added is added here: the headers of CORS, which
     `cross_origin` gives as options of Starlette's CORSMiddleware, and the error boundary.
     """
 
@@ -65,6 +65,8 @@ class DirectRoutes:
             await self._app(scope, receive, send)
             return
         application, scope[ROUTE] = found
+        # what Starlette says of every request
+        scope["app"] = self._app
         scope["path_params"] = {"dataset_id": dataset_id, "key": key}
         added = await self._cross_origin.of(scope)
 

@@ -97,7 +97,7 @@ async def compose(root):
 
 async def test_our_own_plugins_need_none(compose):
     app, get = await compose()
-    assert app.dependency_overrides == {}
+    assert app.fastapi.dependency_overrides == {}
     assert (await get("/datasets")).json() == ["lost", "stack"]
     assert list((await get("/openapi.json")).json()["paths"]).count("/datasets") == 1
 
@@ -105,7 +105,7 @@ async def test_our_own_plugins_need_none(compose):
 @pytest.mark.parametrize("router", [direct, nested, included, required])
 async def test_a_plugin_that_depends_on_a_dataset_of_the_module_gets_it(compose, root, router):
     app, get = await compose(routed=RoutedPlugin(router()))
-    assert get_dataset in app.dependency_overrides
+    assert get_dataset in app.fastapi.dependency_overrides
     answer = await get("/datasets/stack/variables")
     assert (answer.status_code, answer.json()) == (200, ["coherence", "displacement", "spatial_ref"])
     assert (await get("/datasets")).json() == ["lost", "stack"]
