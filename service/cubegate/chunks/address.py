@@ -60,6 +60,8 @@ class Address:
         return self.path == folder or self.path.startswith(f"{folder}/")
 
 
+# a cube names each granule for thousands of chunks, and several allow-lists ask about it
+@lru_cache(maxsize=8192)
 def parse_address(url: str) -> Address:
     """Read an absolute `s3`, `http`, `https` or `file` URL.
 
@@ -114,7 +116,6 @@ class AllowList:
 
     def __init__(self, prefixes: Iterable[Address]) -> None:
         self._prefixes = sorted(prefixes, key=lambda prefix: len(prefix.path.rstrip("/")), reverse=True)
-        # A cube names each granule for thousands of chunks.
         self.resolve = lru_cache(maxsize=8192)(self._resolve)
 
     def _resolve(self, url: str) -> tuple[Address, Address]:
