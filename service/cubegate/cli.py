@@ -26,6 +26,7 @@ from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.checking import check_cube
 from cubegate.catalog.inspection import describe_cube
 from cubegate.errors import ConfigurationError, CubegateError
+from cubegate.index.progress import Progress as ShowProgress
 from cubegate.settings import (
     CacheSettings,
     ServerSettings,
@@ -175,7 +176,6 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
     settings = settings.model_copy(update={"upstreams": {**settings.upstreams, **allowed}})
     source = parsed.source if "://" in parsed.source else Path(parsed.source).resolve().as_uri()
     with _progress_bar(console) as bar:
-        task = bar.add_task("Opening references", total=None)
         work = index_source(
             settings,
             os.environ,
@@ -184,9 +184,7 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
             group=parsed.group,
             fill=parsed.fill,
             allow_missing_partitions=parsed.allow_missing_partition,
-            progress=lambda what, done, total: bar.update(
-                task, description=escape(what), completed=done, total=total
-            ),
+            progress=_shown_in(bar),
         )
         try:
             index = asyncio.run(work)
@@ -206,6 +204,21 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
 def _progress_bar(console: Console) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def _shown_in(bar: Progress) -> ShowProgress:
+    task = bar.add_task("Opening references", total=None)
+    shown = ""
+
+    def show(what: str, done: int, total: int) -> None:
+        nonlocal shown
+        if what != shown:
+            # each step has a clock of its own
+            bar.reset(task, description=escape(what), total=total)
+            shown = what
+        bar.update(task, completed=done, total=total)
+
+    return show
 
 
 def _inspect(parsed: argparse.Namespace, console: Console) -> int:

@@ -16,8 +16,9 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from rich.progress import Progress
 
-from cubegate.cli import main
+from cubegate.cli import _shown_in, main
 
 KERCHUNK = "source: {kind: kerchunk, href: ../stack/stack.json}"
 ARRAYS = ["coherence", "displacement", "spatial_ref", "time", "x", "y"]
@@ -237,6 +238,27 @@ def test_check_reads_what_the_granules_hold(broken, check):
     code, said = check()
     assert code == 1
     assert "displacement chunk (1, 0, 0): CorruptChunk" in said
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_serve_ends_where_a_collection_cannot_be_used(tmp_path, write_configuration, workers):
+    config = write_configuration(tmp_path, wrong="sauce: {}")
+    done = run("serve", "--config", config, "--port", "0", "--workers", workers)
+    assert done.returncode == 1
+    assert lines(done.stderr)[-1].startswith(f"cubegate: {tmp_path / 'collections/wrong.yaml'}: sauce: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_each_step_of_a_conversion_has_a_clock_of_its_own():
+    now = [100.0]
+    with Progress(disable=True, get_time=lambda: now[0]) as bar:
+        show = _shown_in(bar)
+        (task,) = bar.tasks
+        for what, done, seconds in (("Reading", 5, 3), ("Reading", 10, 4), ("Reading [all]", 1, 2)):
+            show(what, done, 10)
+            now[0] += seconds
+    assert (task.description, task.percentage, task.finished) == (r"Reading \[all]", 10, False)
+    assert task.elapsed == 2
 
 
 @pytest.mark.parametrize(
