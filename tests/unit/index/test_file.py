@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -203,6 +204,18 @@ def test_a_file_that_is_cut_after_it_was_opened_is_an_error(index, file):
     for times in (1, 2):
         with pytest.raises(CorruptIndex, match="cut"):
             opened.locate(array, [(1, 1, 2)] * times)
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="only Linux tells what is mapped")
+def test_processes_share_what_they_map(file):
+    opened = open_index(file)
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    (mapping,) = [line for line in lines if line.endswith(f" {file}")]
+    assert mapping.split()[1] == "r--s"
+    # no part of it was copied
+    array = opened.hierarchy.arrays["v"]
+    assert not opened.content.tables[array.path].offset.slice(0, 10).flags.owndata
+    assert not opened.content.tables[array.path].offset.slice(0, 10).flags.writeable
 
 
 def test_a_replaced_file_does_not_disturb_those_who_hold_the_old_one(index, file):
