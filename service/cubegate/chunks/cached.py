@@ -8,8 +8,7 @@ from hashlib import blake2b
 
 from cubegate.cache.cache import ChunkCache
 from cubegate.chunks.coalesced import all_of
-from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome
-from cubegate.errors import UpstreamError
+from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome, read_one
 
 # How long another process is waited for, in steps: 50 ms, so that a lock left behind costs no more.
 _PAUSES = (0.005, 0.005, 0.01, 0.01, 0.02)
@@ -33,11 +32,7 @@ class Cached:
 
     async def get(self, reference: ChunkReference) -> bytes:
         """Return exactly the bytes of `reference`; see `ChunkSource`."""
-        outcomes: list[Outcome] = []
-        await self.read([reference], lambda _, outcome: outcomes.append(outcome))
-        if isinstance(outcomes[0], UpstreamError):
-            raise outcomes[0]
-        return outcomes[0]
+        return await read_one(self, reference)
 
     def held(self, reference: ChunkReference) -> bytes | None:
         """Return the bytes of `reference` where the memory of this process has them."""

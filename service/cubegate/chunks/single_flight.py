@@ -7,7 +7,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome
+from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome, read_one
 from cubegate.errors import UpstreamError
 
 
@@ -66,11 +66,7 @@ class SingleFlight:
 
     async def get(self, reference: ChunkReference) -> bytes:
         """Return exactly the bytes of `reference`; see `ChunkSource`."""
-        outcomes: list[Outcome] = []
-        await self.read([reference], lambda _, outcome: outcomes.append(outcome))
-        if isinstance(outcomes[0], UpstreamError):
-            raise outcomes[0]
-        return outcomes[0]
+        return await read_one(self, reference)
 
     def held(self, reference: ChunkReference) -> bytes | None:
         """Return what the source holds."""

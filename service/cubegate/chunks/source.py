@@ -59,6 +59,15 @@ class BulkSource(ChunkSource, Protocol):
         ...
 
 
+async def read_one(source: BulkSource, reference: ChunkReference) -> bytes:
+    """Return exactly the bytes of `reference`, by a read of nothing else; see `ChunkSource.get`."""
+    outcomes: list[Outcome] = []
+    await source.read([reference], lambda _, outcome: outcomes.append(outcome))
+    if isinstance(outcomes[0], UpstreamError):
+        raise outcomes[0]
+    return outcomes[0]
+
+
 class ObjectSource(ChunkSource, Protocol):
     """A chunk source over whole stores, which can also list what lies below a prefix."""
 
