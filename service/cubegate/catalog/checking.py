@@ -12,8 +12,8 @@ from rich.progress import Progress
 
 from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.datacube import Datacube
+from cubegate.chunks.concurrency import run_all
 from cubegate.errors import CubegateError, InvalidMetadata
-from cubegate.index.concurrency import run_all
 from cubegate.index.index import Index
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.table import UNALLOCATED

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 
 from cubegate.cache.cache import ChunkCache
-from cubegate.chunks.coalesced import all_of
+from cubegate.chunks.concurrency import all_of
 from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome, read_one
 
 # How long another process is waited for, in steps: 50 ms, so that a lock left behind costs no more.

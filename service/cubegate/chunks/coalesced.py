@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
+from cubegate.chunks.concurrency import all_of
 from cubegate.chunks.source import ChunkReference, ChunkSource, Deliver, Outcome
 from cubegate.errors import UpstreamError, UpstreamMismatch
 
@@ -98,18 +97,3 @@ class Coalesced:
 
 def _alone(position: int, references: Sequence[ChunkReference]) -> _Run:
     return _Run(references[position].url, references[position].offset, None, [position])
-
-
-async def all_of(coroutines: Iterable[Coroutine[Any, Any, None]]) -> None:
-    """Run all of `coroutines` at once; the first error cancels the others and is raised as it is."""
-    tasks = [asyncio.ensure_future(coroutine) for coroutine in coroutines]
-    try:
-        if len(tasks) == 1:
-            await tasks[0]
-        else:
-            await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        raise

@@ -8,8 +8,8 @@ from functools import partial
 
 import numpy as np
 
+from cubegate.chunks.concurrency import run_all
 from cubegate.chunks.source import ChunkSource
-from cubegate.index.concurrency import run_all
 from cubegate.index.index import Index
 from cubegate.index.inlined import lay_out_inlined
 from cubegate.index.location import Stored

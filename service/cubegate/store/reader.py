@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cubegate.chunks.coalesced import all_of
+from cubegate.chunks.concurrency import all_of
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.store.decoder import Decoder, OpenChunk, copy_selected
 from cubegate.store.decoding import Decoding

@@ -17,9 +17,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from cubegate.chunks.concurrency import run_all
 from cubegate.chunks.source import ChunkReference, ObjectSource
 from cubegate.errors import InvalidReference, UpstreamObjectMissing
-from cubegate.index.concurrency import run_all
 from cubegate.index.documents import METADATA_NAMES, parse_document, read_documents
 from cubegate.index.index import Index
 from cubegate.index.progress import Progress, silent
