@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubegate.cache.cache import ChunkCache, Column
+from cubegate.cache.per_loop import PerLoop
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.table import find_pencil_axis
 
@@ -153,7 +154,7 @@ class ColumnCache:
     """The decoded columns of one cube; `namespace` is its version.
 
     What was read lately is found at once; cutting it into blocks, and writing these to `cache`,
-    is done in the background, as far as `MOST_PENDING_NBYTES` allow.
+    is done in the background, by one thread at a time, as far as `MOST_PENDING_NBYTES` allow.
     """
 
     def __init__(self, cache: ChunkCache, namespace: str) -> None:
@@ -162,6 +163,7 @@ class ColumnCache:
         self._fresh: dict[str, Window] = {}
         self._pending_nbytes = 0
         self._writes: set[asyncio.Task[None]] = set()
+        self._cutting = PerLoop(asyncio.Lock, _release)
 
     async def get(self, layout: ColumnLayout, pixels: Sequence[Pixel]) -> NDArray[Any] | None:
         """Return the columns of `pixels`, of shape (pixels, times); None unless all are held."""
@@ -198,7 +200,8 @@ class ColumnCache:
     async def _write(self, layout: ColumnLayout, window: Window, keys: dict[str, Region]) -> None:
         try:
             await asyncio.sleep(_DELAY)
-            blocks = await asyncio.to_thread(_cut, window, keys)
+            async with self._cutting.get():
+                blocks = await asyncio.to_thread(_cut, window, keys)
             self._cache.put_blocks(blocks, layout.nbytes)
         finally:
             self._forget(window, keys)
@@ -211,6 +214,10 @@ class ColumnCache:
 
     def _key(self, layout: ColumnLayout, name: str) -> str:
         return f"cubegate:columns:{self._namespace}:{layout.path}:{name}"
+
+
+async def _release(_: asyncio.Lock) -> None:
+    """A lock holds nothing that needs to be released."""
 
 
 def _blocks(layout: ColumnLayout, region: Region) -> Iterable[tuple[str, Region]]:
