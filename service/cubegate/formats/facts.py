@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
 
+from cubegate import __version__
 from cubegate.formats.fields import Contents, Field
 from cubegate.formats.output import Result
 from cubegate.formats.times import iso_times
@@ -17,7 +17,7 @@ _ORDER = ("title", "dataset", "version", "source")
 
 def software() -> str:
     """The name and version of this server."""
-    return f"cubegate {version('cubegate')}"
+    return f"cubegate {__version__}"
 
 
 def origin(result: Result) -> dict[str, str]:
