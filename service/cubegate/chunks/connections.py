@@ -49,7 +49,7 @@ class ConnectionBroken(Exception):
 
 @dataclass(slots=True)
 class Head:
-    """Status of an answer, and those of its headers that matter: in lower case, the last of a name."""
+    """Status of an answer, and those of its headers that matter: in lower case, of one name joined."""
 
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
@@ -244,8 +244,11 @@ class _Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name in _KEPT_HEADERS:
-            self._head.headers[name.decode()] = value.decode("latin-1")
+        # behind the body come trailers
+        if name not in _KEPT_HEADERS or self._in_body:
+            return
+        headers, known, text = self._head.headers, name.decode(), value.decode("latin-1").strip()
+        headers[known] = f"{headers[known]}, {text}" if known in headers else text
 
     def on_headers_complete(self) -> None:
         self._head.status = self._parser.get_status_code()
