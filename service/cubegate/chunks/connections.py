@@ -242,6 +242,11 @@ class _Connection(asyncio.Protocol):
             self._fail(ConnectionBroken())
             self.close()
 
+    def on_message_begin(self) -> None:
+        if self._outcome is None:
+            # what follows an answer belongs to nothing that was asked for
+            raise ConnectionBroken
+
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
         # behind the body come trailers
