@@ -22,7 +22,9 @@ from cubegate.chunks.address import Address
 CONNECT_TIMEOUT = 10.0
 # servers close idle connections after a while, and a request that meets that moment is lost
 _IDLE = 15.0
+# What may come around a body: heads, trailers, and for each byte what its chunk of one byte takes.
 _LARGEST_HEAD = 2**16
+_CHUNK_FRAMING = 6
 _STANDING = "User-Agent: cubegate\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
 _LINES = 6
 # what a read is judged by; nobody asks for the other headers
@@ -171,7 +173,7 @@ class _Connection(asyncio.Protocol):
         self._head = Head()
         self._body: list[bytes] = []
         self._nbytes = 0
-        self._head_nbytes = 0
+        self._received = 0
         self._most: int | None = None
         self._in_body = False
         self._judge: Judge | None = None
@@ -187,7 +189,7 @@ class _Connection(asyncio.Protocol):
         if self._transport is None:
             raise ConnectionBroken(silent=True)
         self._head, self._body = Head(), []
-        self._nbytes = self._head_nbytes = 0
+        self._nbytes = self._received = 0
         self._in_body, self._judge = False, judge
         loop = asyncio.get_running_loop()
         self._outcome = loop.create_future()
@@ -216,7 +218,7 @@ class _Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._open.discard(self)
-        silent = not self._head_nbytes
+        silent = not self._received
         if self._ends_with_connection() and exc is None:
             self._succeed()
         else:
@@ -227,19 +229,18 @@ class _Connection(asyncio.Protocol):
             # nobody asked for this
             self.close()
             return
-        if not self._in_body:
-            self._head_nbytes += len(data)
+        self._received += len(data)
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserCallbackError as error:
             # what `judge` raised is the context of the parser's own error
             self._fail(error.__context__ or ConnectionBroken())
             self.close()
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(ConnectionBroken(in_body=self._in_body))
             self.close()
-        if not self._in_body and self._head_nbytes > _LARGEST_HEAD:
-            self._fail(ConnectionBroken())
+        if self._received > _LARGEST_HEAD + _CHUNK_FRAMING * self._nbytes:
+            self._fail(ConnectionBroken(in_body=self._in_body))
             self.close()
 
     def on_message_begin(self) -> None:
