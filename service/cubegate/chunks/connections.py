@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
+from weakref import WeakSet
 
 import httptools
 
@@ -70,7 +71,8 @@ class Connections:
 
     def __init__(self) -> None:
         self._idle: defaultdict[tuple[str, str], list[_Connection]] = defaultdict(list)
-        self._open: set[_Connection] = set()
+        # uvloop tells nothing of the end of a connection whose making was cancelled
+        self._open: WeakSet[_Connection] = WeakSet()
         self._tls: ssl.SSLContext | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
@@ -165,7 +167,7 @@ def _request(address: Address, headers: Mapping[str, str]) -> bytes:
 class _Connection(asyncio.Protocol):
     """One connection; parsed by the parser that the server itself uses."""
 
-    def __init__(self, open_: set[_Connection]) -> None:
+    def __init__(self, open_: WeakSet[_Connection]) -> None:
         self._open = open_
         self._transport: asyncio.Transport | None = None
         self._outcome: asyncio.Future[Answer] | None = None

@@ -1,6 +1,7 @@
 """What no well-behaved server does: it costs a connection, never a wrong value nor much memory."""
 
 import asyncio
+import gc
 
 import pytest
 from hypothesis import given
@@ -257,6 +258,23 @@ def test_no_time_left_is_a_timeout(run, reading, answering):
             with pytest.raises(TimeoutError):
                 await it.get(within=-1.0)
             assert (await it.get()).body == BODY
+
+    run(scenario())
+
+
+def test_a_cancelled_connecting_leaves_nothing(run, reading, answering):
+    async def scenario():
+        async with reading(answering(OK)) as it:
+            for turns in range(6):
+                asked = asyncio.ensure_future(it.get())
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                asked.cancel()
+                await asyncio.gather(asked, return_exceptions=True)
+            assert (await it.get()).body == BODY
+            await asyncio.sleep(0.01)
+            gc.collect()
+            assert len(it.connections._open) == 1
 
     run(scenario())
 
