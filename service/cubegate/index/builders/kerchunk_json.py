@@ -168,7 +168,7 @@ class _Chunks:
         chunk = owner.keys.number(key[owner.skip :])
         collected, collector = owner.collected, self._collector
         if collected.granule[chunk] != UNALLOCATED:
-            raise InvalidReference(f"The reference file holds the chunk {key[:200]!r} twice.")
+            raise InvalidReference(f"The reference file holds {key[:200]!r} twice.")
         if isinstance(value, str):
             collector.inline(collected, chunk, _inline_bytes(value, key))
         elif isinstance(value, list) and len(value) in (1, 3) and isinstance(value[0], str):
