@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -136,7 +136,7 @@ def _resident_mb(process: int) -> float:
 def _touch(frames: Frames, count: int, figures: Figures) -> list[str]:
     """Ask each of some frames for its metadata and one point; returns those whose point was wrong."""
     wrong = []
-    with cubegate(Configuration(frames.file, frames.log)) as server:
+    with cubegate(Configuration(frames.file, frames.log)) as server, _quoting(frames.log):
         for number in range(count):
             connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
             metadata = _timed_get(connection, f"/datasets/{name_of(number)}/zarr/.zmetadata")[0]
@@ -154,6 +154,15 @@ def _touch(frames: Frames, count: int, figures: Figures) -> list[str]:
             connection.close()
         figures["touched_mb"].append(_resident_mb(server.process) - first)
     return wrong
+
+
+@contextlib.contextmanager
+def _quoting(log: Path) -> Iterator[None]:
+    """Add the end of a log to what failed."""
+    try:
+        yield
+    except (Failed, OSError, http.client.HTTPException) as error:
+        raise Failed(f"{error}\n{log.read_text('utf-8', 'replace')[-2000:]}") from error
 
 
 def _timed_get(connection: http.client.HTTPConnection, target: str) -> tuple[float, bytes]:
