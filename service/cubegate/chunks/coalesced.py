@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cubegate.chunks.concurrency import all_of
 from cubegate.chunks.source import ChunkReference, ChunkSource, Deliver, Outcome
-from cubegate.errors import UpstreamError, UpstreamMismatch
+from cubegate.errors import UpstreamError, UpstreamMismatch, UpstreamRefused
 
 # What takes about as long to transfer as a request takes to make.
 MAX_GAP = 2**16
@@ -49,7 +49,7 @@ class Coalesced:
 
     def _runs(self, references: Sequence[ChunkReference]) -> list[_Run]:
         """Divide `references` into runs, in the order in which their first chunks were asked for."""
-        order = sorted(range(len(references)), key=lambda n: (references[n].url, references[n].offset))
+        order = sorted(range(len(references)), key=lambda n: _place(references[n]))
         runs: list[_Run] = []
         for position in order:
             reference = references[position]
@@ -65,7 +65,10 @@ class Coalesced:
         return sorted(runs, key=lambda run: min(run.positions))
 
     def _extends(self, run: _Run, reference: ChunkReference) -> bool:
-        if run.url != reference.url or run.stop is None or not reference.length:
+        if run.url != reference.url or run.stop is None or reference.length is None:
+            return False
+        # the source judges what is empty or impossible, on its own
+        if reference.length <= 0 or run.stop <= run.start or run.start < 0:
             return False
         return (
             reference.offset - run.stop <= self._max_gap
@@ -78,8 +81,8 @@ class Coalesced:
             return
         assert run.stop is not None  # noqa: S101 - a run of several is never of whole objects
         outcome = await self._outcome(ChunkReference(run.url, run.start, run.stop - run.start))
-        if isinstance(outcome, UpstreamMismatch):
-            # one reference past the end of the object should not take the others with it
+        if isinstance(outcome, UpstreamMismatch | UpstreamRefused):
+            # one reference past the end, or beyond any object, should not take the others with it
             await all_of(self._read_run(_alone(n, references), references, deliver) for n in run.positions)
             return
         for position in run.positions:
@@ -93,6 +96,11 @@ class Coalesced:
             return await self._source.get(reference)
         except UpstreamError as error:
             return error
+
+
+def _place(reference: ChunkReference) -> tuple[str, bool, int]:
+    """Sorts ranges that can be read together next to each other, and whole objects behind them."""
+    return reference.url, reference.length is None, reference.offset
 
 
 def _alone(position: int, references: Sequence[ChunkReference]) -> _Run:
