@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cubegate.chunks.concurrency import all_of
-from cubegate.chunks.source import ChunkReference, ChunkSource, Deliver, Outcome
+from cubegate.chunks.source import ChunkReference, ChunkSource, Deliver, Outcome, until_it_raises
 from cubegate.errors import UpstreamError, UpstreamMismatch, UpstreamRefused
 
 # What takes about as long to transfer as a request takes to make.
@@ -45,6 +45,7 @@ class Coalesced:
 
     async def read(self, references: Sequence[ChunkReference], deliver: Deliver) -> None:
         """Pass each of `references` to `deliver`; see `BulkSource`."""
+        deliver = until_it_raises(deliver)
         await all_of(self._read_run(run, references, deliver) for run in self._runs(references))
 
     def _runs(self, references: Sequence[ChunkReference]) -> list[_Run]:

@@ -30,6 +30,23 @@ It is called in the event loop that reads, and ends the whole read by raising an
 """
 
 
+def until_it_raises(deliver: Deliver) -> Deliver:
+    """Return `deliver`, which does nothing more once it has raised, as what runs beside ends later."""
+    ended = False
+
+    def deliver_until_then(position: int, outcome: Outcome) -> None:
+        nonlocal ended
+        if ended:
+            return
+        try:
+            deliver(position, outcome)
+        except BaseException:
+            ended = True
+            raise
+
+    return deliver_until_then
+
+
 class ChunkSource(Protocol):
     """Reads references; implementations are loop-agnostic and safe to share between threads."""
 

@@ -242,6 +242,32 @@ async def test_a_delivery_that_is_refused_ends_the_read_and_the_others(error):
     assert slow.cancelled == 2
 
 
+@given(count=st.integers(2, 30), refused=st.integers(0, 29))
+def test_nothing_is_delivered_after_a_refusal_not_even_what_came_at_the_same_time(count, refused):
+    upstream, calls = Upstream(), []
+    refused %= count
+
+    def refuse(position, outcome):
+        calls.append(position)
+        if len(calls) > refused:
+            raise UpstreamError("enough")
+
+    async def scenario():
+        upstream.gate = asyncio.Event()
+        references = [ChunkReference("file:///a", n, 1) for n in range(count)]
+        reading = asyncio.ensure_future(Coalesced(upstream, max_gap=-1).read(references, refuse))
+        while len(upstream.requests) < count:  # noqa: ASYNC110 - the source has nobody to tell
+            await asyncio.sleep(0)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        upstream.gate.set()
+        with pytest.raises(UpstreamError, match="enough"):
+            await reading
+
+    asyncio.run(scenario())
+    assert len(calls) == refused + 1
+
+
 async def test_a_defect_of_the_source_ends_the_read_and_the_others():
     upstream = Upstream()
     upstream.broken["file:///b"] = KeyError("a defect")
