@@ -34,6 +34,10 @@ class _Asker:
             except UpstreamError as error:
                 self.done.set_exception(error)
                 return
+            except BaseException as error:
+                # a defect must be seen, and leave nobody waiting
+                self.done.set_exception(error)
+                raise
         else:
             self.done.set_exception(outcome)
             return

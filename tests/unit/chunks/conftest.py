@@ -1,6 +1,7 @@
-"""A local HTTP server that answers byte for byte what a test tells it to."""
+"""A local HTTP server that answers byte for byte what a test tells it to, and a second event loop."""
 
 import asyncio
+import threading
 from dataclasses import dataclass, field
 
 import pytest
@@ -82,3 +83,14 @@ async def start_server():
         for writer in raw.writers:
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for writer in raw.writers), return_exceptions=True)
+
+
+@pytest.fixture
+def other_loop():
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield loop
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()

@@ -99,17 +99,6 @@ def in_thread(loop, *coroutines):
     return [asyncio.run_coroutine_threadsafe(coroutine, loop) for coroutine in coroutines]
 
 
-@pytest.fixture
-def other_loop():
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield loop
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
-
-
 async def test_askers_in_two_event_loops_share_one_read(gate, other_loop):
     source = SingleFlight(Coalesced(gate))
     elsewhere = in_thread(other_loop, *(source.get(REFERENCE) for _ in range(10)))
