@@ -276,9 +276,13 @@ def test_what_is_remembered_of_a_key_ends_with_its_version(tmp_path, files, serv
     assert after[1].headers["etag"] != described_anew[1].headers["etag"]
 
 
-def test_the_plugin_works_on_a_plain_xpublish_server(files, serving):
+def test_the_plugin_works_on_a_plain_xpublish_server_and_forgets_what_is_too_much(
+    files, serving, monkeypatch
+):
+    monkeypatch.setattr("cubegate_plugins.zarr.MAX_RESOURCES", 2)
+    plugin = ZarrPlugin()
     ours = create_app(load_settings(files / "cubegate.yaml", {}), {})
-    app = Rest(plugins={"zarr": ZarrPlugin()}).app
+    app = Rest(plugins={"zarr": plugin}).app
     app.state.services = ours.state.services
     with (
         serving(ours) as url,
@@ -294,6 +298,7 @@ def test_the_plugin_works_on_a_plain_xpublish_server(files, serving):
                     assert (answer.status_code, answer.content) == (expected.status_code, expected.content)
                     for name in ("etag", "content-type", "content-length", "content-range", "location"):
                         assert answer.headers.get(name) == expected.headers.get(name)
+    assert len(plugin._verbatim._resources) == 2
 
 
 def test_openapi_describes_both_trees(server):
