@@ -168,8 +168,8 @@ def _warm_up() -> None:
     asyncio.run(run_in_threadpool(int))
     times = xr.Variable("time", [0, 1], {"units": "days since 2000-01-01"})
     xr.decode_cf(xr.Dataset({"time": times})).isel(time=0).load()
-    # a collection would look at every module's objects again and again, in the middle of a query
-    gc.collect()
+    # collections would look at every module's objects again and again, in the middle of a query; to
+    # collect once more before would stop a first query for a tenth of a second
     gc.freeze()
 
 
