@@ -52,7 +52,7 @@ class Watch:
         none of them waits for files.
         """
         if not self.is_fresh(interval):
-            running = self._start()
+            running = self._start(interval)
             if not self.is_fresh(2 * interval):
                 # whoever stops waiting must not stop the look that others wait for
                 await asyncio.shield(asyncio.wrap_future(running))
@@ -60,18 +60,18 @@ class Watch:
     def refresh_now(self, interval: float) -> None:
         """Do as `refresh` does; blocks."""
         if not self.is_fresh(interval):
-            running = self._start()
+            running = self._start(interval)
             if not self.is_fresh(2 * interval):
                 running.result()
 
-    def look(self) -> None:
-        """Look here and now."""
+    def _start(self, interval: float) -> Future[None]:
+        with self._lock:
+            # one that has just ended will do
+            if self._running is None or (self._running.done() and not self.is_fresh(interval)):
+                self._running = self._executor.submit(self._run)
+            return self._running
+
+    def _run(self) -> None:
         began = time.monotonic()
         self._look()
         self._began = began
-
-    def _start(self) -> Future[None]:
-        with self._lock:
-            if self._running is None or self._running.done():
-                self._running = self._executor.submit(self.look)
-            return self._running
