@@ -109,15 +109,20 @@ def _positive(text: str) -> int:
 @asynccontextmanager
 async def _opened_catalog(config: Path) -> AsyncIterator[Catalog]:
     """Open the catalog without a cache, which would hide what became of the upstream, and without a log."""
-    logging.getLogger("cubegate").setLevel(logging.ERROR)
-    settings = load_settings(config, os.environ).model_copy(update={"cache": CacheSettings(memory=0)})
-    catalog, upstreams, bridge, cache = open_catalog(settings, os.environ)
+    log = logging.getLogger("cubegate")
+    level = log.level
+    log.setLevel(logging.ERROR)
     try:
-        yield catalog
+        settings = load_settings(config, os.environ).model_copy(update={"cache": CacheSettings(memory=0)})
+        catalog, upstreams, bridge, cache = open_catalog(settings, os.environ)
+        try:
+            yield catalog
+        finally:
+            await upstreams.aclose()
+            await cache.aclose()
+            bridge.close()
     finally:
-        await upstreams.aclose()
-        await cache.aclose()
-        bridge.close()
+        log.setLevel(level)
 
 
 def _serve(parsed: argparse.Namespace, _: Console) -> int:
