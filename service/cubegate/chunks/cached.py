@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 from cubegate.cache.cache import ChunkCache
 from cubegate.chunks.concurrency import all_of
-from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome, read_one
+from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome, read_one, until_it_raises
 
 # How long another process is waited for, in steps: 50 ms, so that a lock left behind costs no more.
 _PAUSES = (0.005, 0.005, 0.01, 0.01, 0.02)
@@ -63,10 +63,12 @@ class Cached:
         deliver: Deliver,
     ) -> None:
         """Read the references at the positions `missing`, unless another process is doing so."""
-        claimed = await self._cache.claim([keys[position] for position in missing if position in keys])
+        wanted = dict.fromkeys(keys[position] for position in missing if position in keys)
+        claimed = await self._cache.claim(list(wanted))
         if not claimed:
             await self._read_upstream(missing, keys, references, deliver)
             return
+        deliver = until_it_raises(deliver)
         elsewhere = {p for p in missing if keys.get(p) in claimed}
 
         async def wait() -> None:

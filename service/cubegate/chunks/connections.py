@@ -25,6 +25,7 @@ CONNECT_TIMEOUT = 10.0
 _IDLE = 15.0
 # What may come around a body: heads, trailers, and for each byte what its chunk of one byte takes.
 _LARGEST_HEAD = 2**16
+_BEGUN_AT_ONCE = 8
 _CHUNK_FRAMING = 6
 _STANDING = "User-Agent: cubegate\r\nAccept: */*\r\nAccept-Encoding: identity\r\n"
 _LINES = 6
@@ -76,6 +77,7 @@ class Connections:
         self._tls: ssl.SSLContext | None = None
         self._closed = False
         self._loop = asyncio.get_running_loop()
+        self._begin = asyncio.Semaphore(_BEGUN_AT_ONCE)
 
     async def get(
         self, address: Address, headers: Mapping[str, str], judge: Judge, *, within: float
@@ -136,6 +138,9 @@ class Connections:
     async def _connect(self, address: Address, until: float) -> _Connection:
         host, port = _host_and_port(address)
         tls = self._tls_context() if address.scheme == "https" else None
+        # A few in each turn of the loop: the first requests are on their way while others still connect.
+        await self._begin.acquire()
+        self._loop.call_soon(self._begin.release)
         async with asyncio.timeout(min(CONNECT_TIMEOUT, until - self._loop.time())):
             _, protocol = await asyncio.get_running_loop().create_connection(
                 lambda: _Connection(self._open), host, port, ssl=tls, server_hostname=host if tls else None

@@ -20,6 +20,7 @@ from cubegate.cache.cache import ChunkCache, Column
 from cubegate.cache.per_loop import PerLoop
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.table import find_pencil_axis
+from cubegate.store.windows import Pixel, Region, Window
 
 # Pixels along each side, halved until the bytes fit too.
 BLOCK, BLOCK_NBYTES = 16, 2**18
@@ -29,9 +30,6 @@ MOST_COLUMNS = 1024
 MOST_PENDING_NBYTES = 2**26
 # the answer that the columns came with goes out first
 _DELAY = 0.05
-
-Pixel = tuple[int, ...]
-Region = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -128,28 +126,6 @@ def _sides(chunks: Sequence[int], side: int, most: int) -> tuple[int, ...]:
         side //= 2
 
 
-@dataclass(frozen=True, eq=False)
-class Window:
-    """Decoded values of a region with all times, the times first."""
-
-    region: Region
-    values: NDArray[Any]
-
-    @property
-    def nbytes(self) -> int:
-        """The size of the values."""
-        return self.values.nbytes
-
-    def holds(self, pixel: Pixel) -> bool:
-        """Whether `pixel` is in the region."""
-        return all(part.start <= p < part.stop for p, part in zip(pixel, self.region, strict=True))
-
-    def column(self, pixel: Pixel) -> NDArray[Any]:
-        """Return the values of `pixel`, which is in the region."""
-        inside = (p - part.start for p, part in zip(pixel, self.region, strict=True))
-        return self.values[(slice(None), *inside)]
-
-
 class ColumnCache:
     """The decoded columns of one cube; `namespace` is its version.
 
@@ -228,12 +204,4 @@ def _blocks(layout: ColumnLayout, region: Region) -> Iterable[tuple[str, Region]
 
 
 def _cut(window: Window, keys: dict[str, Region]) -> dict[str, bytes]:
-    blocks = {}
-    for key, region in keys.items():
-        inside = tuple(
-            slice(part.start - whole.start, part.stop - whole.start)
-            for part, whole in zip(region, window.region, strict=True)
-        )
-        values = window.values[(slice(None), *inside)]
-        blocks[key] = np.ascontiguousarray(np.moveaxis(values, 0, -1)).tobytes()
-    return blocks
+    return {key: window.block(region) for key, region in keys.items()}

@@ -155,6 +155,11 @@ class Decoder:
         except DECODING_ERRORS as error:
             raise self._corrupt(type(error).__name__) from None
 
+    @property
+    def opens_planes(self) -> bool:
+        """Whether `open` gives `Planes`."""
+        return self._shuffled
+
     def open(self, data: bytes) -> OpenChunk:
         """Return the chunk for selecting from, inflated and no more where the codec allows.
 

@@ -73,24 +73,28 @@ class Decoding(Generic[Part]):
             self._loop.run_in_executor(None, self._run)
 
     def _run(self) -> None:
-        while True:
-            with self._lock:
-                if not self._queue:
-                    self._threads -= 1
-                    return
-                part, data = self._queue.popleft()
+        done = 0
+        while (item := self._next(done)) is not None:
             try:
-                self._work(part, data)
+                self._work(*item)
             except BaseException as error:
                 with self._lock:
                     self._threads -= 1
                 self._tell(error)
                 raise
-            with self._lock:
-                self._left -= 1
-                last = not self._left
-            if last:
-                self._tell(None)
+            done = 1
+
+    def _next(self, done: int) -> tuple[Part, bytes | None] | None:
+        """Count what is `done`; return what to do next, None where there is nothing."""
+        with self._lock:
+            self._left -= done
+            if self._queue:
+                return self._queue.popleft()
+            self._threads -= 1
+            last = done and not self._left
+        if last:
+            self._tell(None)
+        return None
 
     def _tell(self, error: BaseException | None) -> None:
         if not self._loop.is_closed():

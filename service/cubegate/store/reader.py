@@ -87,7 +87,9 @@ class EncodedArray:
         return values.reshape(selection.shape)
 
     async def _read(self, selection: OuterSelection | PointSelection, shape: tuple[int, ...]) -> NDArray[Any]:
-        series = SeriesRead.of(self._store.columns, self.metadata, selection)
+        series = SeriesRead.of(
+            self._store.columns, self.metadata, selection, shuffled=self._decode().opens_planes
+        )
         held = None if series is None else await series.from_columns()
         if held is not None:
             return held.astype(self.dtype, copy=False)
@@ -102,7 +104,7 @@ class EncodedArray:
         self, selection: OuterSelection | PointSelection, values: NDArray[Any], series: SeriesRead | None
     ) -> None:
         parts = iter(selection.parts())
-        decoder = self._decoder = self._decoder or Decoder(self.metadata)
+        decoder = self._decode()
         fill = self._fill()
         is_placed = series is None or not series.is_complete
 
@@ -133,6 +135,10 @@ class EncodedArray:
             await decoding.finish()
         finally:
             decoding.stop()
+
+    def _decode(self) -> Decoder:
+        self._decoder = self._decoder or Decoder(self.metadata)
+        return self._decoder
 
     def _fill(self) -> Any:
         if self.metadata.fill_value is not None:

@@ -16,13 +16,11 @@ from cubegate.store.columns import (
     MOST_COLUMNS,
     ColumnCache,
     ColumnLayout,
-    Pixel,
-    Region,
-    Window,
     column_layout,
 )
-from cubegate.store.decoder import OpenChunk, copy_selected
+from cubegate.store.decoder import OpenChunk
 from cubegate.store.selection import OuterSelection, PointSelection
+from cubegate.store.windows import Pixel, PlanesWindow, Region, Window
 
 # What one read may leave behind.
 MOST_NBYTES = 2**25
@@ -37,8 +35,11 @@ class SeriesRead:
         layout: ColumnLayout,
         array: ArrayMetadata,
         selection: OuterSelection | PointSelection,
+        *,
+        shuffled: bool,
     ) -> None:
         self._cache, self._layout, self._array, self._selection = cache, layout, array, selection
+        self._shuffled = shuffled
         self._pixels = _pixels(layout, selection)
         # by chunk column: the windows in it, and where they are in its chunks
         self._parts: dict[Pixel, list[tuple[Window, Region]]] = {}
@@ -46,16 +47,24 @@ class SeriesRead:
 
     @classmethod
     def of(
-        cls, cache: ColumnCache | None, array: ArrayMetadata, selection: OuterSelection | PointSelection
+        cls,
+        cache: ColumnCache | None,
+        array: ArrayMetadata,
+        selection: OuterSelection | PointSelection,
+        *,
+        shuffled: bool,
     ) -> SeriesRead | None:
-        """Return the read of `selection`, None where it is not one of a few pixels of an array with times."""
+        """Return the read of `selection`, None where it is not one of a few pixels of an array with times.
+
+        `shuffled` says that the array's decoder opens chunks as `Planes`.
+        """
         layout = None if cache is None else column_layout(array)
         if cache is None or layout is None or not selection.positions_along(layout.axis).size:
             return None
         count = selection.count_across(layout.axis)
         if count is None or not 0 < count <= MOST_COLUMNS:
             return None
-        return cls(cache, layout, array, selection)
+        return cls(cache, layout, array, selection, shuffled=shuffled)
 
     async def from_columns(self) -> NDArray[Any] | None:
         """Return the selected values, None unless all of them are in columns that are held."""
@@ -97,13 +106,19 @@ class SeriesRead:
             if budget < 0:
                 return
             column = self._column(tuple(part.start for part in region))
-            window = Window(region, np.empty(shape, layout.dtype))
+            window = self._window(region)
             inside = tuple(
                 slice(part.start - number * side, part.stop - number * side)
                 for part, number, side in zip(region, column, layout.chunks, strict=True)
             )
             self._parts.setdefault(column, []).append((window, inside))
         self._complete = True
+
+    def _window(self, region: Region) -> Window:
+        stored = self._array.dtype
+        if self._shuffled and stored == self._layout.dtype:
+            return PlanesWindow(region, self._layout.length, stored)
+        return Window(region, self._layout.length, self._layout.dtype)
 
     def _regions(self) -> Sequence[Region]:
         by_column: defaultdict[Pixel, list[Pixel]] = defaultdict(list)
@@ -131,12 +146,11 @@ class SeriesRead:
         start = chunk[axis] * size
         stop = min(start + size, length)
         for window, inside in self._parts.get((*chunk[:axis], *chunk[axis + 1 :]), ()):
-            part = window.values[start:stop]
             if values is None:
-                part[...] = fill
+                window.fill(slice(start, stop), fill)
             else:
-                target = part if axis == 0 else np.moveaxis(part, 0, axis)
-                copy_selected(values, (*inside[:axis], slice(0, stop - start), *inside[axis:]), target)
+                selection = (*inside[:axis], slice(0, stop - start), *inside[axis:])
+                window.take(slice(start, stop), axis, values, selection)
 
     def keep(self) -> None:
         """Leave the windows behind; every chunk has been taken."""
