@@ -35,7 +35,7 @@ class RedisConnection:
         self._timeout = timeout
         self._pause = pause
         self._reads_resume = self._writes_resume = 0.0
-        self._can_claim = True
+        self._claims_resume = 0.0
         self._reading = asyncio.Lock()
         self._reads = Batching(self._read)
         self._client = Redis.from_url(
@@ -92,15 +92,15 @@ class RedisConnection:
     async def claim(self, keys: Sequence[str], milliseconds: int) -> list[bool]:
         """Take short locks; returns which of them somebody else holds, as far as Redis tells."""
         nobody = [False] * len(keys)
-        if not keys or self.paused or not self.writable or not self._can_claim:
+        if not keys or self.paused or not self.writable or time.monotonic() < self._claims_resume:
             return nobody
 
         async def ask() -> Any:
             try:
                 return await self._client.eval(_CLAIM, len(keys), *keys, milliseconds)
             except ResponseError:
-                # some servers run no scripts
-                self._can_claim = False
+                # some servers run no scripts, a full one does so no more for a while
+                self._claims_resume = time.monotonic() + self._pause
                 return None
 
         answer = await self._ask(ask, 0)
@@ -122,7 +122,8 @@ class RedisConnection:
                     break
                 batch = keys[start : start + BATCH]
                 stored = await self._ask(lambda batch=batch: self._client.mget(batch))  # type: ignore[misc]
-                if stored is None:
+                # none after a failure, and anything from what is no Redis
+                if not isinstance(stored, list) or len(stored) != len(batch):
                     break
                 found |= dict(zip(batch, stored, strict=True))
         return found
@@ -138,7 +139,8 @@ class RedisConnection:
             return None
         taken = time.monotonic() - started
         if nbytes is None:
-            nbytes = sum(len(value) for value in answer if value) if isinstance(answer, list) else 0
+            values = answer if isinstance(answer, list) else []
+            nbytes = sum(len(value) for value in values if isinstance(value, bytes))
         if taken > _SLOW * self._timeout + nbytes / _BYTES_PER_SECOND:
             self._rest()
         return answer

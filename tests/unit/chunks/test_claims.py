@@ -256,3 +256,60 @@ async def test_a_delivery_that_is_refused_ends_waiting_and_reading(start_redis, 
     await asyncio.sleep(0.01)
     assert len(calls) == 1
     await reading
+
+
+async def test_claims_come_back_when_a_full_redis_has_room_again(start_redis, start_process, pauses):
+    server = start_redis("--maxmemory-policy", "noeviction")
+    first, second = start_process(server.url, pause=0.0), start_process(server.url, pause=0.0)
+    server.client.config_set("maxmemory", 1)
+    assert await first.read(3) == exact(3)
+    assert await second.read(3) == exact(3)
+    await first.cache.flush()
+    server.client.config_set("maxmemory", 0)
+    assert await first.read(4) == exact(4)
+    server.client.delete(*values(server))
+    await second.read(4)
+    assert sum(pauses.lengths) > 0
+
+
+async def _fake_redis(replies):
+    """A server that answers every command by its name with the bytes of `replies`, else OK."""
+
+    async def handle(reader, writer):
+        while header := await reader.readline():
+            words = []
+            for _ in range(int(header[1:])):
+                size = int((await reader.readline())[1:])
+                words.append((await reader.readexactly(size + 2))[:-2])
+            reply = replies.get(words[0].decode().upper(), b"+OK\r\n")
+            if not reply:
+                break
+            writer.write(reply)
+            await writer.drain()
+        writer.close()
+
+    return await asyncio.start_server(handle, "127.0.0.1", 0)
+
+
+NONSENSE = [
+    b"+OK\r\n", b":1\r\n", b"$-1\r\n", b"*-1\r\n", b"*0\r\n", b"*1\r\n$-1\r\n", b"*1\r\n:1\r\n", b"*2\r\n:1\r\n:1\r\n",
+    b"*2\r\n+a\r\n+b\r\n", b"*2\r\n*1\r\n:0\r\n*0\r\n", b"*2\r\n-ERR a\r\n-ERR b\r\n", b"$3\r\nabc\r\n", b"$2\r\nab\r\n",
+    b"-ERR nonsense\r\n", b"-NOSCRIPT nonsense\r\n", b"-MOVED 1 127.0.0.1:1\r\n", b"-OOM full\r\n", b"-LOADING\r\n",
+    b"%1\r\n+a\r\n:1\r\n", b",1.5\r\n", b"#t\r\n", b"_\r\n", b"(123456789012345678901234567890\r\n", b">2\r\n+a\r\n+b\r\n",
+    b"*2\r\n:0\r\n:0\r\n*2\r\n:0\r\n:0\r\n", b"nonsense\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"$999999999999\r\nab\r\n",
+    b"*-7\r\n", b"\x00\xff\r\n", b"",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("command", ["EVAL", "MGET", "MSET"])
+@pytest.mark.parametrize("nonsense", NONSENSE)
+async def test_a_redis_that_answers_nonsense_changes_nothing(start_process, pauses, command, nonsense):
+    replies = {"EVAL": b"*2\r\n:0\r\n:0\r\n", "MGET": b"*2\r\n$-1\r\n$-1\r\n"} | {command: nonsense}
+    async with await _fake_redis(replies) as server:
+        port = server.sockets[0].getsockname()[1]
+        process = start_process(f"redis://127.0.0.1:{port}/0", timeout=0.3)
+        assert await process.read(3, 4) == exact(3, 4)
+        assert sorted(process.upstream.reads) == [3, 4]
+        assert sum(pauses.lengths) <= PATIENCE
+        await process.cache.flush()
+        await process.cache.aclose()
