@@ -62,25 +62,27 @@ class Decoding(Generic[Part]):
     def stop(self) -> None:
         """Let the threads do no more than what they are at."""
         self._queue.clear()
-        self._finished.cancel()
+        if not self._finished.cancel() and not self._finished.cancelled():
+            # the read may have ended by an error of its own, and nobody asks for this one
+            self._finished.exception()
 
     def _call_threads(self) -> None:
         self._called = False
         with self._lock:
-            missing = min(len(self._queue), processors()) - self._threads
-            self._threads += max(missing, 0)
+            # those at work may be so for long
+            missing = max(min(len(self._queue), processors() - self._threads), 0)
+            self._threads += missing
         for _ in range(missing):
-            self._loop.run_in_executor(None, self._run)
+            self._loop.run_in_executor(None, self._run).add_done_callback(self._thread_ended)
 
     def _run(self) -> None:
         done = 0
         while (item := self._next(done)) is not None:
             try:
                 self._work(*item)
-            except BaseException as error:
+            except BaseException:
                 with self._lock:
                     self._threads -= 1
-                self._tell(error)
                 raise
             done = 1
 
@@ -92,22 +94,21 @@ class Decoding(Generic[Part]):
                 return self._queue.popleft()
             self._threads -= 1
             last = done and not self._left
-        if last:
-            self._tell(None)
+        if last and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._end)
         return None
 
-    def _tell(self, error: BaseException | None) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._end, error)
-
-    def _end(self, error: BaseException | None) -> None:
-        self._queue.clear()
-        if self._finished.done():
-            return
+    def _thread_ended(self, running: asyncio.Future[None]) -> None:
+        error = None if running.cancelled() else running.exception()
         if error is None:
-            self._finished.set_result(None)
-        else:
+            return
+        self._queue.clear()
+        if not self._finished.done():
             self._finished.set_exception(error)
+
+    def _end(self) -> None:
+        if not self._finished.done():
+            self._finished.set_result(None)
 
 
 def processors() -> int:
