@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from hashlib import blake2b
 
 from cubegate.cache.cache import ChunkCache
@@ -12,6 +13,7 @@ from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome,
 
 # How long another process is waited for, in steps: 50 ms, so that a lock left behind costs no more.
 _PAUSES = (0.005, 0.005, 0.01, 0.01, 0.02)
+_PATIENCE = 0.055
 
 
 class Cached:
@@ -87,16 +89,19 @@ class Cached:
     ) -> set[int]:
         """Look for what another process is reading; returns the positions that did not come in time."""
         left = set(positions)
-        for pause in _PAUSES:
-            await asyncio.sleep(pause)
-            found = await self._cache.get_many([keys[position] for position in left])
-            for position in sorted(left):
-                data = _whole(references[position], found.get(keys[position]))
-                if data is not None:
-                    left.discard(position)
-                    deliver(position, data)
-            if not left:
-                break
+        # looking takes time too, where the cache is slow
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                for pause in _PAUSES:
+                    await asyncio.sleep(pause)
+                    found = await self._cache.get_many([keys[position] for position in left])
+                    for position in sorted(left):
+                        data = _whole(references[position], found.get(keys[position]))
+                        if data is not None:
+                            left.discard(position)
+                            deliver(position, data)
+                    if not left:
+                        break
         return left
 
     async def _read_upstream(

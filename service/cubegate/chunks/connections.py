@@ -1,7 +1,7 @@
 """HTTP/1.1 connections for reads: one GET at a time on each, kept open for the next.
 
-A read of 75 KB costs a quarter of what general clients take, which is most of what a cold series
-is made of (see the decision page on the HTTP client). Nothing is followed, retried, decompressed
+A read of 75 KB costs about half of what general clients take, and a cold series is made of
+hundreds (see the decision page on the HTTP client). Nothing is followed, retried, decompressed
 or kept in cookies here.
 """
 
