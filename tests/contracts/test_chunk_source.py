@@ -30,6 +30,7 @@ SOURCES = [
     "coalesced",
     "single-flight",
     "cached",
+    "layered",
     "metered",
 ]
 
@@ -49,6 +50,7 @@ def open_source(addresses, s3_endpoint):
             "coalesced": lambda: Coalesced(local),
             "single-flight": lambda: SingleFlight(Coalesced(local)),
             "cached": lambda: Cached(Coalesced(local), MemoryCache(10**7), "1"),
+            "layered": lambda: SingleFlight(Cached(Coalesced(local), MemoryCache(10**7), "1")),
             "metered": lambda: MeteredObjects(local, Metrics().upstream("file://")),
             "local": lambda: local,
         }
