@@ -48,7 +48,7 @@ class RedisWriter:
         self._urgent.set()
         try:
             while self._work is not None and not self._work.done():
-                await asyncio.shield(self._work)
+                await asyncio.wait([self._work])
         finally:
             self._urgent.clear()
 
