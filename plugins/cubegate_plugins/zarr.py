@@ -21,6 +21,7 @@ from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
 from cubegate.api import PROBLEM_RESPONSES, Datacube, Services, problem, problem_of
 from cubegate.api.byte_responses import ChunkAddress, Entity, ZarrTree, content_etag, listing
+from cubegate.api.leaving import ClientLeft, while_connected
 from cubegate.errors import CubegateError, NotFound, UpstreamTimeout
 
 PINNED = "public, max-age=31536000, immutable"
@@ -154,7 +155,9 @@ class ZarrEndpoint:
         deadline = found.limits.deadline
         try:
             async with asyncio.timeout(deadline):
-                answer = await self._find(found, scope, **scope["path_params"])
+                answer = await while_connected(receive, self._find(found, scope, **scope["path_params"]))
+        except ClientLeft as left:
+            answer = left.answer()
         except TimeoutError:
             answer = problem_of(UpstreamTimeout(f"The answer was not there within {deadline:g} s."))
         except CubegateError as error:

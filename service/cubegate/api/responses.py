@@ -16,6 +16,7 @@ from cubegate import __version__
 from cubegate.api.byte_responses import byte_range, unsatisfiable
 from cubegate.api.dependencies import services
 from cubegate.api.head import HEADERS_ONLY
+from cubegate.api.leaving import ClientLeft, while_connected
 from cubegate.api.spool import SpooledFile
 from cubegate.catalog.datacube import Datacube
 from cubegate.errors import UpstreamTimeout
@@ -38,7 +39,7 @@ async def respond(
 
     Nothing is read upstream when the client already holds the answer (If-None-Match) or the
     spool does. `body` is the request's own, part of the answer's identity. The deadline of the
-    limits bounds the time to the first byte.
+    limits bounds the time to the first byte. Where the client leaves before that, the work ends.
 
     Raises:
         UpstreamTimeout: the deadline has passed.
@@ -58,8 +59,7 @@ async def respond(
     async def write() -> Iterator[bytes]:
         return await asyncio.to_thread(output_format.write, await produce())
 
-    deadline = found.limits.deadline
-    try:
+    async def answer() -> Response:
         if output_format.name in STREAMED:
             async with asyncio.timeout(deadline):
                 pieces = await write()
@@ -67,9 +67,15 @@ async def respond(
             return StreamingResponse(_stream(first, pieces), 200, headers, output_format.media_type)
         max_age = None if cube.store.immutable else MUTABLE_MAX_AGE
         file = await found.spool.find_or_build(etag, write, deadline=deadline, max_age=max_age)
+        return _SpooledResponse(file, headers, output_format.media_type)
+
+    deadline = found.limits.deadline
+    try:
+        return await while_connected(request.receive, answer())
+    except ClientLeft as left:
+        return left.answer()
     except TimeoutError:
         raise UpstreamTimeout(f"The answer was not ready within {deadline:g} s.") from None
-    return _SpooledResponse(file, headers, output_format.media_type)
 
 
 def _etag(request: Request, cube: Datacube, output_format: OutputFormat, body: bytes) -> str:

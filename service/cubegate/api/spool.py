@@ -7,8 +7,9 @@ import tempfile
 import threading
 import time
 import weakref
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 from cubegate.errors import BudgetExceeded
@@ -40,6 +41,7 @@ class Spool:
         self._directory = tempfile.TemporaryDirectory(prefix="cubegate-spool-")
         self._files: OrderedDict[str, SpooledFile] = OrderedDict()
         self._building: dict[str, asyncio.Task[SpooledFile]] = {}
+        self._waiting: Counter[asyncio.Task[SpooledFile]] = Counter()
         self._lock = threading.Lock()
         self._count = 0
 
@@ -57,7 +59,8 @@ class Spool:
     ) -> SpooledFile:
         """Return the file of an earlier answer, or of the one that `build` gives in pieces.
 
-        Those who ask for one key at the same time share one building; a failed one is not remembered.
+        Those who ask for one key at the same time share one building, which ends when the last of
+        them leaves; a failed one is not remembered.
 
         Raises:
             TimeoutError: the building took more than `deadline` seconds.
@@ -70,9 +73,21 @@ class Spool:
         if task is None:
             task = asyncio.ensure_future(self._build(key, build, deadline))
             self._building[key] = task
-            task.add_done_callback(lambda _: self._building.pop(key))
-        # a client that leaves must not stop the building that others wait for
-        return await asyncio.shield(task)
+            task.add_done_callback(partial(self._end_building, key))
+        self._waiting[task] += 1
+        try:
+            # a client that leaves must not stop the building that others wait for
+            return await asyncio.shield(task)
+        finally:
+            self._waiting[task] -= 1
+            if not self._waiting[task]:
+                del self._waiting[task]
+                self._end_building(key, task)
+                task.cancel()
+
+    def _end_building(self, key: str, task: asyncio.Task[SpooledFile]) -> None:
+        if self._building.get(key) is task:
+            del self._building[key]
 
     async def _build(self, key: str, build: Build, deadline: float) -> SpooledFile:
         async with asyncio.timeout(deadline):

@@ -190,9 +190,12 @@ async def test_an_answer_that_lost_its_place_is_still_sent_whole(server, root):
     async def produce():
         return None
 
+    async def never():
+        await asyncio.Event().wait()
+
     services = server.app.state.services
     cube = await services.catalog.get("stack")
-    response = await respond(Request(scope), cube, Format(), produce, filename="sent")
+    response = await respond(Request(scope, never), cube, Format(), produce, filename="sent")
     services.spool._files.clear()
     sent = []
 
