@@ -38,7 +38,7 @@ test-clients: $(CHECKS) $(ZARR2)  ## Run only the tests that drive a server with
 
 zarr2: $(ZARR2)  ## Make .venv-zarr2, so that make test drives zarr 2 too
 
-bench: $(CHECKS)  ## Measure beside other readers in 6 minutes; OPTIONS=--smoke for one round of each
+bench: $(CHECKS)  ## Measure beside other readers in 8 minutes; OPTIONS=--smoke for one round of each
 	-@$(MAKE) --no-print-directory $(BENCH)
 	.venv/bin/python -m tests.benchmarks $(OPTIONS)
 

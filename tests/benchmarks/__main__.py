@@ -25,6 +25,7 @@ from typing import Any
 
 from rich.console import Console
 
+from . import scale
 from .chunk_rate import ChunkRate, Rates
 from .load import generator
 from .processes import ROOT, Failed
@@ -130,6 +131,8 @@ def _measure(mode: Mode, parsed: argparse.Namespace, console: Console) -> dict[s
             samples = bench.run(mode.rounds, tell)
             chunk = ChunkRate(stack, configuration, folder, parsed.xpublish_python, mode.rate_seconds)
             rates = chunk.run(mode.rate_rounds, tell)
+            sizes, wrong, _ = scale.measure(scale.EXTENTS[mode.name], folder / "scale", tell)
+            samples.wrong += wrong
         if "cubegate" in rates.missing:
             samples.failed.append(rates.missing["cubegate"])
         if samples.wrong or samples.failed:
@@ -137,7 +140,8 @@ def _measure(mode: Mode, parsed: argparse.Namespace, console: Console) -> dict[s
             kept = shutil.copy(configuration.log, parsed.json.with_suffix(".log"))
             console.print(f"What cubegate said is in {kept}", markup=False, highlight=False)
         rates.missing.update(missing)
-        return _document(mode, bench, samples, rates)
+        # a smoke run's frames and references are too few to be judged by
+        return _document(mode, bench, samples, rates, {} if mode.name == "smoke" else sizes)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -155,7 +159,9 @@ def _icechunk_repository(
     return folder
 
 
-def _document(mode: Mode, bench: Bench, samples: Samples, rates: Rates) -> dict[str, Any]:
+def _document(
+    mode: Mode, bench: Bench, samples: Samples, rates: Rates, sizes: scale.Figures
+) -> dict[str, Any]:
     readers: dict[str, dict[str, Any]] = {
         reader: {"milliseconds": times} for reader, times in samples.milliseconds.items()
     }
@@ -177,7 +183,7 @@ def _document(mode: Mode, bench: Bench, samples: Samples, rates: Rates) -> dict[
         "readers": readers,
         "rates": rates.samples,
         "missing": rates.missing,
-        "scale": {},
+        "scale": dict(sizes),
         "compared": samples.compared,
         "wrong": samples.wrong,
         "failed": samples.failed,
