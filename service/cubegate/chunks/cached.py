@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
@@ -11,9 +12,11 @@ from cubegate.cache.cache import ChunkCache
 from cubegate.chunks.concurrency import all_of
 from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome, read_one, until_it_raises
 
-# How long another process is waited for, in steps: 50 ms, so that a lock left behind costs no more.
+# When to look for what another process reads, and how long in all: a lock left behind costs no more.
 _PAUSES = (0.005, 0.005, 0.01, 0.01, 0.02)
-_PATIENCE = 0.055
+_PATIENCE = 0.045
+# Where looking took longer, nobody is waited for.
+_LATE = 0.02
 
 
 class Cached:
@@ -45,7 +48,9 @@ class Cached:
     async def read(self, references: Sequence[ChunkReference], deliver: Deliver) -> None:
         """Pass each of `references` to `deliver`; see `BulkSource`."""
         keys = {n: self._key(reference) for n, reference in enumerate(references) if self._is_kept(reference)}
+        started = time.monotonic()
         found = await self._cache.get_many(list(keys.values())) if keys else {}
+        late = time.monotonic() - started > _LATE
         missing = []
         for position, reference in enumerate(references):
             key = keys.get(position)
@@ -54,7 +59,10 @@ class Cached:
                 missing.append(position)
             else:
                 deliver(position, data)
-        if missing:
+        if missing and late:
+            # what is late already is not to be made later by waiting
+            await self._read_upstream(missing, keys, references, deliver)
+        elif missing:
             await self._fill(missing, keys, references, deliver)
 
     async def _fill(

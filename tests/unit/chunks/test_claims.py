@@ -65,6 +65,12 @@ def exact(*numbers):
     return [DATA[8 * number : 8 * number + 8] for number in numbers]
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch):
+    """Let no busy machine make Redis look late."""
+    monkeypatch.setattr("cubegate.chunks.cached._LATE", 3600.0)
+
+
 @pytest.fixture
 async def start_process():
     processes = []
@@ -268,6 +274,7 @@ async def test_claims_come_back_when_a_full_redis_has_room_again(start_redis, st
     await first.cache.flush()
     server.client.config_set("maxmemory", 0)
     assert await first.read(4) == exact(4)
+    await first.cache.flush()
     server.client.delete(*values(server))
     await second.read(4)
     assert sum(pauses.lengths) > 0
@@ -314,3 +321,15 @@ async def test_a_redis_that_answers_nonsense_changes_nothing(start_process, paus
         assert sum(pauses.lengths) <= PATIENCE
         await process.cache.flush()
         await process.cache.aclose()
+
+
+async def test_nobody_is_waited_for_where_looking_was_late(monkeypatch):
+    class Slow(MemoryCache):
+        async def claim(self, keys):
+            raise AssertionError("it is late enough")
+
+    monkeypatch.setattr("cubegate.chunks.cached._LATE", 0.0)
+    upstream = Upstream()
+    cached = Cached(Coalesced(upstream), Slow(10**6), "v1")
+    assert await cached.get(*references(3)) == exact(3)[0]
+    assert upstream.reads == [3]
