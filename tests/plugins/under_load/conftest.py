@@ -8,6 +8,7 @@ import socket
 import threading
 import time
 import zlib
+from functools import partial
 from types import SimpleNamespace
 
 import httpx
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 
 from cubegate.app import create_app
+from cubegate.chunks.upstream import open_upstreams
 from cubegate.settings import load_settings
 
 DATES, SIDE, CHUNK = 40, 96, 16
@@ -139,7 +141,9 @@ def upstream(upstream_server):
 
 
 @pytest.fixture
-def app(upstream, values, tmp_path):
+def app(upstream, values, tmp_path, monkeypatch):
+    # what ends must not do so because its time is over
+    monkeypatch.setattr("cubegate.app.open_upstreams", partial(open_upstreams, deadline=100 * PATIENCE))
     references, upstream.granules = _references(values, upstream.url)
     (tmp_path / "stack.json").write_text(json.dumps({"version": 1, "refs": references}))
     (tmp_path / "collections").mkdir()
@@ -148,7 +152,7 @@ def app(upstream, values, tmp_path):
     )
     (tmp_path / "cubegate.yaml").write_text(
         f'upstreams: {{"{tmp_path.as_uri()}/": {{}}, "{upstream.url}/": {{}}}}\n'
-        'collections: ["collections/*.yaml"]\n'
+        f'limits: {{deadline: {100 * PATIENCE}s}}\ncollections: ["collections/*.yaml"]\n'
     )
     return create_app(load_settings(tmp_path / "cubegate.yaml", {}), {})
 
