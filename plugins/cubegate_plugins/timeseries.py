@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from cubegate.formats.output import OutputFormat, Result, Shape, choose_format
 from cubegate.query import parameters
 from cubegate.query.budget import plan_query
 from cubegate.query.points import MAX_BODY, MEDIA_TYPES, read_points
+from cubegate.query.selection import Selection
 from cubegate.query.variables import GridSettings
 
 GET_DESCRIPTION = """The values of one pixel at all times, sorted by time. The point is `lon` and `lat`, or
@@ -100,7 +102,8 @@ async def read_many(request: Request, cube: Cube, limits: Limits, formats: Forma
     items = request.query_params.multi_items()
     body = await _read_body(request)
     crs = parameters.read_crs(items)
-    points = read_points(body, request.headers.get("content-type", ""), crs, limits.points)
+    media_type = request.headers.get("content-type", "")
+    points = await asyncio.to_thread(read_points, body, media_type, crs, limits.points)
     asked = parameters.read_table(items, points)
     return await _answer(request, cube, asked, "points", limits=limits, formats=formats, body=body)
 
@@ -128,7 +131,12 @@ async def _answer(
     dataset = await cube.dataset(asked.group)
     names = cube.dimensions
     settings = GridSettings(cube.crs, names.x, names.y, names.time)
-    selection = plan_query(dataset, settings, asked.query, limits).enforce()
+
+    def plan() -> Selection:
+        return plan_query(dataset, settings, asked.query, limits).enforce()
+
+    # many points take long to find; one is found sooner than a thread
+    selection = await asyncio.to_thread(plan) if shape == "points" else plan()
     provenance = {"title": cube.title, "dataset": cube.id, "version": cube.version}
 
     async def produce() -> Result:

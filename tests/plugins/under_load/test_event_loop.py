@@ -12,10 +12,15 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from cubegate.query import budget, position
 from cubegate.store import columns, decoder
+from cubegate_plugins import timeseries
 
 DATES = 40
 PATIENCE = 60
+MANY_URL = "/datasets/stack/timeseries?f=csv&variables=v"
+CSV = {"Content-Type": "text/csv"}
+MANY = "\n".join(["x,y", *(f"{400_000 + 30 * n},{3_900_000 - 30 * n}" for n in range(96))])
 POINT = "/datasets/stack/timeseries?x=400060&y=3899940&f=csv&variables=v"
 BOX = "/datasets/stack/subset?bbox=399000,3890000,410000,3910000&bbox-crs=EPSG:32611&f=netcdf&variables=v"
 CHUNK_KEY = "/datasets/stack/zarr/v/3.2.1"
@@ -68,9 +73,10 @@ def test_nothing_is_decoded_cut_or_written_in_the_event_loop(
 ):
     threads = {}
 
-    def watched(name, function):
+    def watched(name, function, condition=lambda *_: True):
         def call(*given, **named):
-            threads.setdefault(name, set()).add(threading.current_thread().name)
+            if condition(*given):
+                threads.setdefault(name, set()).add(threading.current_thread().name)
             return function(*given, **named)
 
         return call
@@ -78,6 +84,11 @@ def test_nothing_is_decoded_cut_or_written_in_the_event_loop(
     monkeypatch.setattr(decoder.deflate, "zlib_decompress", watched("inflate", deflate.zlib_decompress))
     monkeypatch.setattr(decoder.Decoder, "open", watched("open", decoder.Decoder.open))
     monkeypatch.setattr(decoder.Decoder, "decode", watched("decode", decoder.Decoder.decode))
+    monkeypatch.setattr(timeseries, "read_points", watched("read points", timeseries.read_points))
+    monkeypatch.setattr(
+        position, "_pixel", watched("find points", position._pixel, lambda _, points, *__: points.many)
+    )
+    monkeypatch.setattr(budget, "select_cube", watched("find box", budget.select_cube))
     monkeypatch.setattr(columns, "_cut", watched("cut", columns._cut))
     for name in ("netcdf", "csv", "json"):
         written = server.app.state.services.formats[name]
@@ -88,13 +99,18 @@ def test_nothing_is_decoded_cut_or_written_in_the_event_loop(
     paths += [f"/datasets/stack/{tree}/v/{n}.0.0" for n in range(DATES) for tree in ("zarr", "zarr-plain")]
     with ThreadPoolExecutor(8) as others, httpx.Client(base_url=server.url, timeout=PATIENCE) as sampler:
         sampling = ThreadPoolExecutor(1).submit(sampler.get, "/lateness?seconds=3")
+        tables = [others.submit(server.http.post, MANY_URL, content=MANY, headers=CSV) for _ in range(4)]
         answers = list(others.map(server.http.get, paths * 2))
+        answers += [table.result() for table in tables]
         assert sampling.result().status_code == 200
     assert {answer.status_code for answer in answers} == {200}
     with xr.open_dataset(answers[0].content, engine="h5netcdf") as box:
         assert np.array_equal(box.v.values, values)
     assert np.array_equal(series(answers[4]), values[:, 2, 2])
-    assert set(threads) == {"inflate", "open", "decode", "cut", "write netcdf", "write csv", "write json"}
+    assert set(threads) == {
+        "inflate", "open", "decode", "cut", "write netcdf", "write csv", "write json",
+        "read points", "find points", "find box",
+    }  # fmt: skip
     # threads of the pools are named so; the server's loop and the reader's are in threads of their own
     pools = ("asyncio_", "uvloop_", "AnyIO worker thread")
     assert {name for where in threads.values() for name in where if not name.startswith(pools)} == set()
