@@ -126,9 +126,13 @@ def held_upstream():
         def log_message(self, *args):
             pass
 
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+        # all reads of a query arrive at once; of those beyond a short queue, some connect seconds later
+        request_queue_size = 256
+
     lock = threading.Lock()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = Server(("127.0.0.1", 0), Handler)
     server.held = 0
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
