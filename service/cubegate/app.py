@@ -12,6 +12,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
+import pyarrow as pa
 import xarray as xr
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
@@ -49,7 +50,7 @@ from cubegate.index.index import Index
 from cubegate.index.progress import Progress
 from cubegate.metrics.families import CACHE_HELD, OPEN_CUBES, REDIS_PAUSED
 from cubegate.metrics.metrics import Metrics
-from cubegate.query.crs import parse_crs
+from cubegate.query.crs import lonlat, parse_crs, transform_points
 from cubegate.settings import CacheSettings, Settings, load_settings
 from cubegate.store.bridge import LoopThread
 
@@ -163,8 +164,9 @@ def create_app(
 
 
 def _warm_up() -> None:
-    """Import what the first query would: dask for xarray's first variable, PROJ's database, threads."""
-    parse_crs("EPSG:4326")
+    """Do what the first query would do first: imports, PROJ's database and operations, threads."""
+    transform_points(parse_crs("EPSG:32601"), lonlat(), 500_000.0, 0.0, "crs")
+    pa.array([0.0]).to_pandas()
     asyncio.run(run_in_threadpool(int))
     times = xr.Variable("time", [0, 1], {"units": "days since 2000-01-01"})
     xr.decode_cf(xr.Dataset({"time": times})).isel(time=0).load()
