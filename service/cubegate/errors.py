@@ -94,8 +94,19 @@ class UpstreamTimeout(UpstreamError):
     """The upstream did not answer within the deadline."""
 
 
+class UpstreamChanged(UpstreamMismatch):
+    """The object was replaced since the index was built: its offsets may mean nothing any more."""
+
+
 class UpstreamDenied(UpstreamError):
-    """The upstream refuses the configured credentials; for the operator."""
+    """The upstream refuses the configured credentials, or there are none; for the operator.
+
+    `state` names the kind of refusal, `mend` says what to do about it.
+    """
+
+    def __init__(self, problem: str, *, state: str = "denied", mend: str = "") -> None:
+        super().__init__(f"{problem} {mend}" if mend else problem)
+        self.state, self.mend = state, mend
 
 
 class CorruptChunk(UpstreamError):

@@ -14,11 +14,24 @@ class ChunkReference:
     """One upstream object, or a byte range of it.
 
     `url` is absolute and names a scheme; `length` is in bytes, None for the whole object.
+    `validator` is what the object must still be known by: a strong entity tag in its quotes, or
+    the date of its last change as HTTP writes it; None where nothing was recorded. `crc32` is
+    the checksum of the bytes, None where none was taken.
     """
 
     url: str
     offset: int = 0
     length: int | None = None
+    validator: str | None = None
+    crc32: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectState:
+    """What an upstream says of an object now: its validator (see `ChunkReference`) and size in bytes."""
+
+    validator: str | None
+    nbytes: int | None
 
 
 Outcome = bytes | UpstreamError
@@ -55,6 +68,7 @@ class ChunkSource(Protocol):
 
         Raises:
             UpstreamObjectMissing: only where the upstream says so definitely.
+            UpstreamChanged: the object is no longer the one that the reference's validator names.
             UpstreamError: any other failure; never fewer, more or other bytes.
         """
         ...
@@ -86,7 +100,19 @@ async def read_one(source: BulkSource, reference: ChunkReference) -> bytes:
 
 
 class ObjectSource(ChunkSource, Protocol):
-    """A chunk source over whole stores, which can also list what lies below a prefix."""
+    """A chunk source over whole stores, which can also list what lies below a prefix.
+
+    It holds to a reference's validator. The checksum is held to by `chunks.verified`.
+    """
+
+    async def stat(self, url: str) -> ObjectState:
+        """Return what the object at `url` is known by now.
+
+        Raises:
+            UpstreamObjectMissing: only where the upstream says so definitely.
+            UpstreamError: any other failure.
+        """
+        ...
 
     async def list(self, url: str) -> list[str]:
         """Return the absolute URLs of all objects below the prefix `url`, sorted.

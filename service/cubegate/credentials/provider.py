@@ -40,5 +40,18 @@ class CredentialProvider(Protocol):
 
         Raises:
             UpstreamDenied: there are none any more; the message names no secret.
+            UpstreamUnavailable: who gives them cannot be reached.
+        """
+        ...
+
+    async def renew(self, url: str, rejected: S3Keys | BearerToken) -> S3Keys | BearerToken:
+        """Return others than `rejected`, which an upstream refused though they seemed valid.
+
+        However many ask at once, those in use are replaced once. Asked again for others than those
+        that are in use by now, it returns these.
+
+        Raises:
+            UpstreamDenied: there are no others.
+            UpstreamUnavailable: who gives them cannot be reached.
         """
         ...
