@@ -25,6 +25,7 @@ EXPECTED = {
     "UpstreamRefused": 502,
     "UpstreamObjectMissing": 502,
     "UpstreamMismatch": 502,
+    "UpstreamChanged": 502,
     "UpstreamUnavailable": 503,
     "UpstreamTimeout": 504,
     "UpstreamDenied": 502,
