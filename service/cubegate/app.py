@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 import xarray as xr
@@ -21,6 +21,7 @@ from xpublish.plugins.hooks import Plugin
 from xpublish.rest import Rest
 
 from cubegate import __version__
+from cubegate.api.admission import Admission, Deadline, QueryLimit, RequestLimit
 from cubegate.api.dependencies import Services
 from cubegate.api.direct import DirectRoutes, direct_applications
 from cubegate.api.gateway import Gateway
@@ -48,6 +49,7 @@ from cubegate.index.build import build_index
 from cubegate.index.file import write_index
 from cubegate.index.index import Index
 from cubegate.index.progress import Progress
+from cubegate.logs import log_to_stderr
 from cubegate.metrics.families import CACHE_HELD, OPEN_CUBES, REDIS_PAUSED
 from cubegate.metrics.metrics import Metrics
 from cubegate.query.crs import lonlat, parse_crs, transform_points
@@ -57,6 +59,8 @@ from cubegate.store.bridge import LoopThread
 PLUGIN_PREFIX = "cubegate_"
 CONFIG_VARIABLE = "CUBEGATE_CONFIG"
 METRICS_VARIABLE = "CUBEGATE_METRICS_DIRECTORY"
+# in the lifespan's state: for how many seconds a client may take nothing of its answer
+LONGEST_STALL = "cubegate.longest_stall"
 EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Last-Modified", "Retry-After")
 
 DESCRIPTION = """A gateway to virtual datacubes.
@@ -121,11 +125,11 @@ def create_app(
     )
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, float]]:
         # the server is ready meanwhile
         warming = asyncio.ensure_future(asyncio.to_thread(_warm_up))
         async with refreshed(counted):
-            yield
+            yield {LONGEST_STALL: settings.limits.deadline}
         await warming
         await upstreams.aclose()
         await cache.aclose()
@@ -149,16 +153,23 @@ def create_app(
     app: FastAPI = rest.app
     drop_overrides(app, rest.get_datasets_from_plugins)
     spool = Spool(2 * settings.limits.bytes)
-    app.state.services = Services(catalog, settings.limits, output_formats(), spool, counted)
+    admission = Admission(settings.limits.requests)
+    queries = QueryLimit(settings.limits.queries)
+    app.state.services = Services(catalog, settings.limits, queries, output_formats(), spool, counted)
     app.include_router(health_router)
     app.include_router(metrics_router)
     register_problems(app)
     correct_openapi(app)
     app.add_middleware(HeadAsGet)
+    app.add_middleware(Deadline, seconds=settings.limits.deadline)
+    app.add_middleware(RequestLimit, admission=admission)
     app.add_middleware(ErrorBoundary)
     cross_origin = _cross_origin(settings)
     app.add_middleware(CORSMiddleware, **cross_origin)
-    direct = direct_applications(rest.plugins.values())
+    direct = {
+        name: RequestLimit(application, admission=admission)
+        for name, application in direct_applications(rest.plugins.values()).items()
+    }
     outer = DirectRoutes(app, applications=direct, cross_origin=cross_origin)
     return Gateway(app, RequestMetrics(outer, metrics=counted, templates=lambda: _templates(app)))
 
@@ -192,10 +203,22 @@ def _templates(app: FastAPI) -> list[str]:
 
 def create_app_from_environment() -> Gateway:
     """Compose the server from the file that CUBEGATE_CONFIG names; what each uvicorn worker calls."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     settings = load_settings(Path(os.environ[CONFIG_VARIABLE]), os.environ)
+    log_to_stderr(named_secrets(settings, os.environ))
     shared = os.environ.get(METRICS_VARIABLE)
     return create_app(settings, metrics=_shared_metrics(Path(shared)) if shared else None)
+
+
+def named_secrets(settings: Settings, environment: Mapping[str, str]) -> set[str]:
+    """Return the secrets that the settings hold, or find in the variables that they name."""
+    variables = [
+        value
+        for section in settings.credentials.values()
+        for key, value in section.model_dump().items()
+        if key.endswith("_env") and value
+    ]
+    password = urlsplit(settings.cache.redis or "").password
+    return {environment.get(variable, "").strip() for variable in variables} | {password or ""} - {""}
 
 
 def _shared_metrics(directory: Path) -> Metrics:

@@ -6,27 +6,26 @@ import argparse
 import asyncio
 import logging
 import os
-import tempfile
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import AsyncIterator, Sequence
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 
-import uvicorn
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from cubegate import __version__, demo
-from cubegate.app import CONFIG_VARIABLE, METRICS_VARIABLE, index_source, open_catalog
+from cubegate.app import index_source, open_catalog
 from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.checking import check_cube
 from cubegate.catalog.inspection import describe_cube
 from cubegate.errors import ConfigurationError, CubegateError
 from cubegate.index.progress import Progress as ShowProgress
+from cubegate.serving import run_server
 from cubegate.settings import (
     CacheSettings,
     ServerSettings,
@@ -133,27 +132,8 @@ def _serve(parsed: argparse.Namespace, _: Console) -> int:
     if server.workers > 1:
         # a mistake in a collection file should end here, not in each worker
         open_catalog(settings, os.environ)
-    _run_server(parsed.config, server.host, server.port, server.workers)
+    run_server(parsed.config, settings, server)
     return 0
-
-
-def _run_server(config: Path, host: str, port: int, workers: int) -> None:
-    os.environ[CONFIG_VARIABLE] = str(config.resolve())
-    with ExitStack() as stack:
-        if workers > 1:
-            # whichever worker is asked for metrics tells those of all
-            directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="cubegate-metrics-"))
-            os.environ[METRICS_VARIABLE] = directory
-        uvicorn.run(
-            "cubegate.app:create_app_from_environment",
-            factory=True,
-            host=host,
-            port=port,
-            workers=workers,
-            server_header=False,
-            access_log=load_settings(config, os.environ).server.access_log,
-            timeout_graceful_shutdown=30,
-        )
 
 
 def _demo(parsed: argparse.Namespace, console: Console) -> int:
@@ -161,7 +141,8 @@ def _demo(parsed: argparse.Namespace, console: Console) -> int:
     base_url = f"http://{parsed.host}:{parsed.port}"
     arguments = (base_url, parsed.directory, console)
     threading.Thread(target=_print_when_ready, args=arguments, daemon=True).start()
-    _run_server(config, parsed.host, parsed.port, 1)
+    settings = load_settings(config, os.environ)
+    run_server(config, settings, ServerSettings(host=parsed.host, port=parsed.port))
     return 0
 
 

@@ -58,6 +58,10 @@ class BudgetExceeded(CubegateError):
         self.price, self.limits, self.hint = price, limits, hint
 
 
+class Overloaded(CubegateError):
+    """The server has more to do than it takes on; nothing was done for this request."""
+
+
 class InvalidReference(CubegateError):
     """A reference file, index or Zarr document is malformed or not allowed; for the operator."""
 

@@ -95,9 +95,10 @@ class CacheSettings(Section):
 
 
 class LimitSettings(Section):
-    """What one query may cost.
+    """What one query may cost, and how much a process takes on at once.
 
-    `deadline` bounds the time to the first byte and the longest stall after it.
+    `deadline` bounds the time to the first byte and the longest stall after it. `queries` are worked
+    at at a time, others wait; beyond `requests` in progress, waiting ones included, the answer is 503.
     """
 
     chunks: int = Field(50_000, ge=1)
@@ -105,18 +106,33 @@ class LimitSettings(Section):
     cells: int = Field(200_000_000, ge=1)
     points: int = Field(1_000, ge=1)
     deadline: Duration = 60.0
+    queries: int = Field(64, ge=1)
+    requests: int = Field(2_000, ge=1)
 
 
 class CredentialSettings(Section):
     """One named set of credentials; secrets themselves stay in the environment or in files."""
 
-    kind: Literal["s3", "aws", "earthdata"]
+    kind: Literal["s3", "aws", "earthdata", "earthdata-s3"]
     access_key_id_env: str | None = None
+    access_key_id_file: Path | None = None
     secret_access_key_env: str | None = None
+    secret_access_key_file: Path | None = None
     session_token_env: str | None = None
+    session_token_file: Path | None = None
     profile: str | None = None
+    endpoint: str | None = None
     token_env: str | None = None
     token_file: Path | None = None
+    username_env: str | None = None
+    password_env: str | None = None
+    netrc: bool = False
+    login: str = "https://urs.earthdata.nasa.gov"
+
+    def rooted(self, directory: Path) -> CredentialSettings:
+        """Return these settings with all files below `directory`, where they are not absolute."""
+        files = {name: file for name, file in self if isinstance(file, Path)}
+        return self.model_copy(update={name: directory / file for name, file in files.items()})
 
 
 class UpstreamSettings(Section):
@@ -169,12 +185,7 @@ def load_settings(file: Path, environment: Mapping[str, str]) -> Settings:
 
 
 def _rooted(settings: Settings, directory: Path) -> Settings:
-    credentials = {
-        name: section.model_copy(update={"token_file": directory / section.token_file})
-        if section.token_file is not None
-        else section
-        for name, section in settings.credentials.items()
-    }
+    credentials = {name: section.rooted(directory) for name, section in settings.credentials.items()}
     rooted = settings.model_copy(update={"credentials": credentials})
     rooted._directory = directory  # noqa: SLF001 - its own class, and no key of the file
     return rooted

@@ -8,6 +8,7 @@ from typing import Annotated
 
 from fastapi import Path, Request
 
+from cubegate.api.admission import QueryLimit
 from cubegate.api.spool import Spool
 from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.datacube import Datacube
@@ -22,6 +23,7 @@ class Services:
 
     catalog: Catalog
     limits: LimitSettings
+    queries: QueryLimit
     formats: Mapping[str, OutputFormat]
     spool: Spool
     metrics: Metrics

@@ -21,7 +21,7 @@ from cubegate import errors
 logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
-RETRY_AFTER_SECONDS = "5"
+_LATER = {"Retry-After": "5"}
 
 # The first class that an error is an instance of gives the status and the title.
 STATUSES: tuple[tuple[type[errors.CubegateError], int, str], ...] = (
@@ -30,6 +30,7 @@ STATUSES: tuple[tuple[type[errors.CubegateError], int, str], ...] = (
     (errors.InvalidParameter, 400, "Invalid parameter"),
     (errors.NotAcceptable, 400, "Not possible in this format"),
     (errors.BudgetExceeded, 413, "The query is too large"),
+    (errors.Overloaded, 503, "The server is busy"),
     (errors.UpstreamTimeout, 504, "The data source did not answer in time"),
     (errors.UpstreamUnavailable, 503, "The data source is unavailable"),
     (errors.UpstreamError, 502, "The data source could not be read"),
@@ -77,9 +78,12 @@ def problem(
 def problem_of(error: errors.CubegateError) -> Response:
     """Build the response to an error raised on purpose; upstream trouble is told to the log only."""
     status, title = next((status, title) for kind, status, title in STATUSES if isinstance(error, kind))
+    if isinstance(error, errors.Overloaded):
+        # not logged, since there may be very many
+        return problem(status, title, str(error), {**_LATER, "Cache-Control": "no-store"})
     if status >= 500:
         logger.warning("answered %d: %s: %s", status, type(error).__name__, error)
-        headers = {"Retry-After": RETRY_AFTER_SECONDS} if status != 500 else {}
+        headers = _LATER if status != 500 else {}
         return problem(status, title, PUBLIC_DETAILS[status], {**headers, "Cache-Control": "no-store"})
     more: dict[str, Any] = {}
     if isinstance(error, errors.InvalidParameter):

@@ -19,7 +19,6 @@ from cubegate.api.head import HEADERS_ONLY
 from cubegate.api.leaving import ClientLeft, while_connected
 from cubegate.api.spool import SpooledFile
 from cubegate.catalog.datacube import Datacube
-from cubegate.errors import UpstreamTimeout
 from cubegate.formats.output import OutputFormat, Result
 
 STREAMED = frozenset({"csv"})
@@ -38,11 +37,8 @@ async def respond(
     """Answer `request` with what `produce` loads, written by `output_format`.
 
     Nothing is read upstream when the client already holds the answer (If-None-Match) or the
-    spool does. `body` is the request's own, part of the answer's identity. The deadline of the
-    limits bounds the time to the first byte. Where the client leaves before that, the work ends.
-
-    Raises:
-        UpstreamTimeout: the deadline has passed.
+    spool does. `body` is the request's own, part of the answer's identity. Where the client leaves
+    before the first byte, the work ends.
     """
     etag = _etag(request, cube, output_format, body)
     headers = {
@@ -57,25 +53,22 @@ async def respond(
     found = services(request)
 
     async def write() -> Iterator[bytes]:
-        return await asyncio.to_thread(output_format.write, await produce())
+        async with found.queries.slot():
+            return await asyncio.to_thread(output_format.write, await produce())
 
     async def answer() -> Response:
         if output_format.name in STREAMED:
-            async with asyncio.timeout(deadline):
-                pieces = await write()
-                first = await asyncio.to_thread(next, pieces, b"")
+            pieces = await write()
+            first = await asyncio.to_thread(next, pieces, b"")
             return StreamingResponse(_stream(first, pieces), 200, headers, output_format.media_type)
         max_age = None if cube.store.immutable else MUTABLE_MAX_AGE
-        file = await found.spool.find_or_build(etag, write, deadline=deadline, max_age=max_age)
+        file = await found.spool.find_or_build(etag, write, max_age=max_age)
         return _SpooledResponse(file, headers, output_format.media_type)
 
-    deadline = found.limits.deadline
     try:
         return await while_connected(request.receive, answer())
     except ClientLeft as left:
         return left.answer()
-    except TimeoutError:
-        raise UpstreamTimeout(f"The answer was not ready within {deadline:g} s.") from None
 
 
 def _etag(request: Request, cube: Datacube, output_format: OutputFormat, body: bytes) -> str:

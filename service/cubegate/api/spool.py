@@ -54,16 +54,13 @@ class Spool:
             self._files.move_to_end(key)
             return file
 
-    async def find_or_build(
-        self, key: str, build: Build, *, deadline: float, max_age: float | None = None
-    ) -> SpooledFile:
+    async def find_or_build(self, key: str, build: Build, *, max_age: float | None = None) -> SpooledFile:
         """Return the file of an earlier answer, or of the one that `build` gives in pieces.
 
         Those who ask for one key at the same time share one building, which ends when the last of
         them leaves; a failed one is not remembered.
 
         Raises:
-            TimeoutError: the building took more than `deadline` seconds.
             BudgetExceeded: the answer is larger than the whole spool.
         """
         file = self.find(key, max_age=max_age)
@@ -71,7 +68,7 @@ class Spool:
             return file
         task = self._building.get(key)
         if task is None:
-            task = asyncio.ensure_future(self._build(key, build, deadline))
+            task = asyncio.ensure_future(self._build(key, build))
             self._building[key] = task
             task.add_done_callback(partial(self._end_building, key))
         self._waiting[task] += 1
@@ -89,9 +86,8 @@ class Spool:
         if self._building.get(key) is task:
             del self._building[key]
 
-    async def _build(self, key: str, build: Build, deadline: float) -> SpooledFile:
-        async with asyncio.timeout(deadline):
-            file = await asyncio.to_thread(self._write, await build())
+    async def _build(self, key: str, build: Build) -> SpooledFile:
+        file = await asyncio.to_thread(self._write, await build())
         with self._lock:
             self._files[key] = file
             self._files.move_to_end(key)

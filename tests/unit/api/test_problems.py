@@ -27,6 +27,7 @@ EXPECTED = {
     "UpstreamMismatch": 502,
     "UpstreamChanged": 502,
     "UpstreamUnavailable": 503,
+    "Overloaded": 503,
     "UpstreamTimeout": 504,
     "UpstreamDenied": 502,
     "CorruptChunk": 502,
@@ -83,7 +84,10 @@ def test_every_error_over_http(server, kind, caplog):
     status = EXPECTED[kind.__name__]
     response = server.http.get("/raise")
     body = check_problem(response, status)
-    if status >= 500:
+    if kind is errors.Overloaded:
+        assert body["detail"] == str(server.control.error)
+        assert response.headers["retry-after"]
+    elif status >= 500:
         assert MARKER not in response.text + str(response.headers)
         assert body["detail"] == PUBLIC_DETAILS[status]
         assert response.headers["cache-control"] == "no-store"
