@@ -17,6 +17,7 @@ from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference
 from cubegate.chunks.upstream import Upstreams
+from cubegate.chunks.verified import Verified
 from cubegate.errors import ConfigurationError, NotFound
 from cubegate.index.build import build_index
 from cubegate.index.file import open_index
@@ -89,7 +90,9 @@ class CubeOpener:
     def _indexed(self, collection: Collection, file: Path, index: Index) -> Datacube:
         for url in index.urls:
             self._upstreams.check(url)
-        source = SingleFlight(Cached(Coalesced(self._upstreams), self._cache, index.version))
+        # nothing wrong may get into the cache
+        verified = Verified(Coalesced(self._upstreams))
+        source = SingleFlight(Cached(verified, self._cache, index.version))
         columns = ColumnCache(self._cache, index.version)
         store = EncodedStore(index.hierarchy, index, source, version=index.version, columns=columns)
         return self._cube(collection, file, store, index.notes)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from cubegate.chunks.concurrency import all_of
 from cubegate.chunks.source import ChunkReference, ChunkSource, Deliver, Outcome, until_it_raises
-from cubegate.errors import UpstreamError, UpstreamMismatch, UpstreamRefused
+from cubegate.errors import UpstreamChanged, UpstreamError, UpstreamMismatch, UpstreamRefused
 
 # What takes about as long to transfer as a request takes to make.
 MAX_GAP = 2**16
@@ -19,6 +19,7 @@ class _Run:
     """References that one request answers: those at `positions`, between `start` and `stop`."""
 
     url: str
+    validator: str | None
     start: int
     stop: int | None
     positions: list[int] = field(default_factory=list)
@@ -27,8 +28,8 @@ class _Run:
 class Coalesced:
     """Reads what is asked for together, all of it at once.
 
-    Ranges of one object that are at most `max_gap` bytes apart become one request, which stays
-    below `max_run` bytes (a single longer chunk is one request too).
+    Ranges of one object, known by one validator, that are at most `max_gap` bytes apart become one
+    request, which stays below `max_run` bytes (a single longer chunk is one request too).
     """
 
     def __init__(self, source: ChunkSource, *, max_gap: int = MAX_GAP, max_run: int = MAX_RUN) -> None:
@@ -57,7 +58,7 @@ class Coalesced:
             run = runs[-1] if runs else None
             if run is None or not self._extends(run, reference):
                 stop = None if reference.length is None else reference.offset + reference.length
-                runs.append(_Run(reference.url, reference.offset, stop, [position]))
+                runs.append(_Run(reference.url, reference.validator, reference.offset, stop, [position]))
             else:
                 assert run.stop is not None  # noqa: S101 - `_extends` says so
                 assert reference.length is not None  # noqa: S101 - the same
@@ -66,7 +67,9 @@ class Coalesced:
         return sorted(runs, key=lambda run: min(run.positions))
 
     def _extends(self, run: _Run, reference: ChunkReference) -> bool:
-        if run.url != reference.url or run.stop is None or reference.length is None:
+        if (run.url, run.validator) != (reference.url, reference.validator):
+            return False
+        if run.stop is None or reference.length is None:
             return False
         # the source judges what is empty or impossible, on its own
         if reference.length <= 0 or run.stop <= run.start or run.start < 0:
@@ -81,8 +84,11 @@ class Coalesced:
             deliver(run.positions[0], await self._outcome(references[run.positions[0]]))
             return
         assert run.stop is not None  # noqa: S101 - a run of several is never of whole objects
-        outcome = await self._outcome(ChunkReference(run.url, run.start, run.stop - run.start))
-        if isinstance(outcome, UpstreamMismatch | UpstreamRefused):
+        together = ChunkReference(run.url, run.start, run.stop - run.start, run.validator)
+        outcome = await self._outcome(together)
+        if isinstance(outcome, UpstreamMismatch | UpstreamRefused) and not isinstance(
+            outcome, UpstreamChanged
+        ):
             # one reference past the end, or beyond any object, should not take the others with it
             await all_of(self._read_run(_alone(n, references), references, deliver) for n in run.positions)
             return
@@ -99,10 +105,11 @@ class Coalesced:
             return error
 
 
-def _place(reference: ChunkReference) -> tuple[str, bool, int]:
+def _place(reference: ChunkReference) -> tuple[str, str, bool, int]:
     """Sorts ranges that can be read together next to each other, and whole objects behind them."""
-    return reference.url, reference.length is None, reference.offset
+    return reference.url, reference.validator or "", reference.length is None, reference.offset
 
 
 def _alone(position: int, references: Sequence[ChunkReference]) -> _Run:
-    return _Run(references[position].url, references[position].offset, None, [position])
+    reference = references[position]
+    return _Run(reference.url, reference.validator, reference.offset, None, [position])

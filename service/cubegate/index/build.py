@@ -11,10 +11,12 @@ from cubegate.chunks.source import ChunkReference, ObjectSource
 from cubegate.errors import UpstreamError
 from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json
 from cubegate.index.builders.kerchunk_parquet import build_from_kerchunk_parquet
+from cubegate.index.checksums import DecoderOf, take_checksums
 from cubegate.index.index import Index
 from cubegate.index.progress import Progress, silent
 from cubegate.index.settling import settle_references
 from cubegate.index.small_arrays import inline_small_arrays
+from cubegate.index.validators import record_validators
 
 PARQUET_SUFFIXES = (".parq", ".parquet")
 
@@ -28,17 +30,21 @@ async def build_index(
     allow_missing_partitions: Collection[str] = (),
     fill: Literal["auto", "declared", "storage"] = "auto",
     require_coordinates: bool = True,
+    validators: bool = False,
+    checksums: DecoderOf | None = None,
     progress: Progress = silent,
 ) -> Index:
     """Build the index of a kerchunk JSON file or Parquet store at `url`.
 
     Small coordinates are copied into the index, and fill values are settled as `fill` says; with
     "auto" arrays that the references lost are left out. A coordinate that cannot be read fails the
-    build, or stays upstream where `require_coordinates` is false. `progress` is told of each step.
+    build, or stays upstream where `require_coordinates` is false. With `validators` each granule is
+    asked what it is known by. With `checksums`, which gives the decoder of an array, every stored
+    chunk is read and decoded. `progress` is told of each step.
 
     Raises:
         InvalidReference: the references are malformed or not allowed.
-        UpstreamError: the references, or a coordinate that they name, cannot be read.
+        UpstreamError: the references, or something that they name and that is asked for, cannot be read.
     """
     url = url.rstrip("/")
     if urlsplit(url).path.endswith(PARQUET_SUFFIXES):
@@ -62,10 +68,14 @@ async def build_index(
             group=group,
             progress=progress,
         )
-    settled = await settle_references(index, source, policy=fill, group=group.strip("/"), progress=progress)
+    index = await settle_references(index, source, policy=fill, group=group.strip("/"), progress=progress)
+    if validators:
+        index = await record_validators(index, source, progress=progress)
     try:
-        return await inline_small_arrays(settled, source, progress=progress)
+        index = await inline_small_arrays(index, source, progress=progress)
     except UpstreamError:
         if require_coordinates:
             raise
-        return settled
+    if checksums is not None:
+        index = await take_checksums(index, source, checksums, progress=progress)
+    return index

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from cubegate.errors import InvalidReference
-from cubegate.index.index import StoredArray
+from cubegate.index.content import StoredArray
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.table import MAX_CHUNKS
 

@@ -22,22 +22,23 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from cubegate.errors import CorruptIndex
-from cubegate.index.index import Index, IndexContent, StoredArray
+from cubegate.index.content import IndexContent, StoredArray
+from cubegate.index.index import Index
+from cubegate.index.pages import ALIGNMENT, PAGE, Pages, corrupt
 from cubegate.index.table import (
+    CRC32_TYPE,
     GRANULE_TYPE,
     LENGTH_TYPE,
     OFFSET_TYPE,
     ChunkTable,
     Column,
-    Numbers,
-    UrlTable,
+    TextTable,
 )
+from cubegate.index.zarr_v2 import MALFORMED
 
 MAGIC = b"cubegate"
-FORMAT = 1
-PAGE = 2**16
-ALIGNMENT = 64
+# the first has neither checksums of chunks nor validators, and is still written where there are none
+FORMATS = (1, 2)
 
 _PREAMBLE = struct.Struct("<8sIIQQQ16s4xI")
 _TEXT_TYPE = np.dtype(np.uint8)
@@ -55,76 +56,6 @@ class _Head:
     nbytes: int
 
 
-class _Pages:
-    """The mapped body of an index file; checks each page when it is first touched."""
-
-    def __init__(self, data: mmap.mmap, head: _Head, path: Path) -> None:
-        self._data, self._path = data, path
-        self._body, self._nbytes, self._checksums = head.body, head.nbytes, head.checksums
-        self._checked = np.zeros(len(head.checksums), dtype=bool)
-
-    def column(self, part: Any, dtype: np.dtype[Any]) -> Column:
-        """Return the part of the body at `part`, an offset in bytes and a number of items."""
-        offset, count = (int(number) for number in part)
-        if (
-            offset < 0
-            or count < 0
-            or offset % ALIGNMENT
-            or self._body + offset + count * dtype.itemsize > self._nbytes
-        ):
-            raise CorruptIndex(_text(self._path, "names a part outside of itself"))
-        if not count:
-            return Column(np.empty(0, dtype=dtype))
-        values = np.frombuffer(self._data, dtype=dtype, count=count, offset=self._body + offset)
-        return _MappedColumn(values, self, offset)
-
-    def check(self, pages: Numbers) -> None:
-        """Check those of `pages` that were not checked before.
-
-        Raises:
-            CorruptIndex: a page does not match its checksum, or the file has been cut.
-        """
-        # reading a mapping beyond the end of its file would end the process
-        if self._data.size() < self._nbytes:
-            raise CorruptIndex(_text(self._path, "has been cut since it was opened"))
-        if self._checked[pages].all():
-            return
-        for page in np.unique(pages[~self._checked[pages]]).tolist():
-            start = self._body + page * PAGE
-            with memoryview(self._data) as view:
-                matches = zlib.crc32(view[start : min(start + PAGE, self._nbytes)]) == self._checksums[page]
-            if not matches:
-                raise CorruptIndex(_text(self._path, f"is damaged at byte {start:,}"))
-            self._checked[page] = True
-
-    def check_one(self, page: int) -> None:
-        """Check one page; see `check`."""
-        if not self._checked[page] or self._data.size() < self._nbytes:
-            self.check(np.array([page]))
-
-
-class _MappedColumn(Column):
-    """A column in the mapped body of an index file; every access is checked."""
-
-    def __init__(self, values: NDArray[Any], pages: _Pages, offset: int) -> None:
-        super().__init__(values)
-        self._pages, self._offset, self._itemsize = pages, offset, values.itemsize
-
-    def take(self, rows: Numbers) -> NDArray[Any]:
-        self._pages.check((self._offset + rows * self._itemsize) // PAGE)
-        return super().take(rows)
-
-    def item(self, row: int) -> int:
-        self._pages.check_one((self._offset + row * self._itemsize) // PAGE)
-        return super().item(row)
-
-    def slice(self, start: int, stop: int) -> NDArray[Any]:
-        first = (self._offset + start * self._itemsize) // PAGE
-        last = (self._offset + min(stop, len(self)) * self._itemsize - 1) // PAGE
-        self._pages.check(np.arange(first, last + 1))
-        return super().slice(start, stop)
-
-
 def open_index(path: Path) -> Index:
     """Map the index file at `path`; reads its head only.
 
@@ -135,13 +66,11 @@ def open_index(path: Path) -> Index:
     with path.open("rb") as file:
         head = _read_head(file, path)
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    pages = _Pages(data, head, path)
+    pages = Pages(data, path, body=head.body, nbytes=head.nbytes, checksums=head.checksums)
     try:
         content = _read_content(head.header, pages)
-    except (KeyError, TypeError, ValueError) as error:
-        raise CorruptIndex(
-            _text(path, f"has a header that cannot be read ({type(error).__name__})")
-        ) from error
+    except (*MALFORMED, RecursionError) as error:
+        raise corrupt(path, f"has a header that cannot be read ({type(error).__name__})") from error
     return Index(content, version=head.version)
 
 
@@ -156,62 +85,68 @@ def read_version(path: Path) -> str:
         return _read_head(file, path).version
 
 
-def _text(path: Path, problem: str) -> str:
-    return f"The index file {path.name} {problem}; build it again."
-
-
 def _read_head(file: BinaryIO, path: Path) -> _Head:
     nbytes = os.fstat(file.fileno()).st_size
     preamble = file.read(_PREAMBLE.size)
     if not preamble.startswith(MAGIC):
-        raise CorruptIndex(_text(path, "is not an index file" if preamble else "is empty"))
+        raise corrupt(path, "is not an index file" if preamble else "is empty")
     if len(preamble) < _PREAMBLE.size:
-        raise CorruptIndex(_text(path, "is cut"))
+        raise corrupt(path, "is cut")
     _, format_, page, expected_nbytes, body, header_nbytes, version, checksum = _PREAMBLE.unpack(preamble)
-    if format_ != FORMAT:
-        raise CorruptIndex(_text(path, f"has format {format_}, and this cubegate reads format {FORMAT}"))
+    if format_ not in FORMATS:
+        known = " and ".join(map(str, FORMATS))
+        raise corrupt(path, f"has format {format_}, and this cubegate reads formats {known}")
     if nbytes != expected_nbytes:
-        raise CorruptIndex(_text(path, f"has {nbytes:,} bytes instead of {expected_nbytes:,}"))
+        raise corrupt(path, f"has {nbytes:,} bytes instead of {expected_nbytes:,}")
     if not _PREAMBLE.size + header_nbytes <= body <= nbytes:
-        raise CorruptIndex(_text(path, "is damaged in its head"))
+        raise corrupt(path, "is damaged in its head")
     rest = file.read(body - _PREAMBLE.size)
     if zlib.crc32(rest, zlib.crc32(preamble[:-4])) != checksum or page != PAGE:
-        raise CorruptIndex(_text(path, "is damaged in its head"))
+        raise corrupt(path, "is damaged in its head")
     checksums = _checksums_in(rest[_aligned(header_nbytes) :], nbytes - body, path)
-    return _Head(version.decode("ascii"), json.loads(rest[:header_nbytes]), checksums, body, nbytes)
+    try:
+        header = json.loads(rest[:header_nbytes])
+        return _Head(version.decode("ascii"), header, checksums, body, nbytes)
+    except (ValueError, RecursionError):
+        raise corrupt(path, "is damaged in its head") from None
 
 
 def _checksums_in(data: bytes, body_nbytes: int, path: Path) -> NDArray[np.uint32]:
     count = math.ceil(body_nbytes / PAGE)
     if len(data) < count * _CHECKSUM_TYPE.itemsize:
-        raise CorruptIndex(_text(path, "is damaged in its head"))
+        raise corrupt(path, "is damaged in its head")
     return np.frombuffer(data, dtype=_CHECKSUM_TYPE, count=count)
 
 
-def _read_content(header: Mapping[str, Any], pages: _Pages) -> IndexContent:
+def _read_content(header: Mapping[str, Any], pages: Pages) -> IndexContent:
     tables = {}
     arrays = {}
     for path, entry in header["arrays"].items():
         arrays[path] = StoredArray(entry["document"], entry["attributes"], entry["fill_declared"])
         parts = entry["parts"]
         tables[path] = ChunkTable(
-            tuple(entry["chunk_grid"]),
+            tuple(int(number) for number in entry["chunk_grid"]),
             int(entry["pencil_axis"]),
             pages.column(parts["granule"], GRANULE_TYPE),
             pages.column(parts["offset"], OFFSET_TYPE),
             pages.column(parts["length"], LENGTH_TYPE),
+            pages.column(parts["crc32"], CRC32_TYPE) if "crc32" in parts else None,
         )
     return IndexContent(
         groups=header["groups"],
         arrays=arrays,
         tables=tables,
-        urls=UrlTable(
-            pages.column(header["url_ends"], OFFSET_TYPE), pages.column(header["url_text"], _TEXT_TYPE)
-        ),
+        urls=_read_texts(header, "url", pages),
+        validators=_read_texts(header, "validator", pages) if "validator_ends" in header else None,
         inline=pages.column(header["inline"], _TEXT_TYPE),
         skipped=header["skipped"],
         assumed_fill=tuple(header["assumed_fill"]),
     )
+
+
+def _read_texts(header: Mapping[str, Any], name: str, pages: Pages) -> TextTable:
+    ends, text = header[f"{name}_ends"], header[f"{name}_text"]
+    return TextTable(pages.column(ends, OFFSET_TYPE), pages.column(text, _TEXT_TYPE))
 
 
 class _Body:
@@ -252,10 +187,15 @@ def write_index(index: Index, path: Path) -> None:
         "skipped": dict(content.skipped),
         "assumed_fill": list(content.assumed_fill),
     }
+    if content.validators is not None:
+        header["validator_ends"] = body.add(content.validators.ends)
+        header["validator_text"] = body.add(content.validators.text)
+    checksums = any(table.crc32 is not None for table in content.tables.values())
+    format_ = 2 if checksums or content.validators is not None else 1
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w+b") as file:
-            _write(file, index.version, json.dumps(header).encode(), body)
+            _write(file, format_, index.version, json.dumps(header).encode(), body)
             os.fchmod(file.fileno(), 0o644)
             file.flush()
             os.fsync(file.fileno())
@@ -274,14 +214,13 @@ def _array_header(content: IndexContent, name: str, body: _Body) -> dict[str, An
         "chunk_grid": table.grid,
         "pencil_axis": table.pencil_axis,
         "parts": {
-            "granule": body.add(table.granule),
-            "offset": body.add(table.offset),
-            "length": body.add(table.length),
+            name: body.add(column)
+            for name, column in zip(("granule", "offset", "length", "crc32"), table.columns, strict=False)
         },
     }
 
 
-def _write(file: BinaryIO, version: str, header: bytes, body: _Body) -> None:
+def _write(file: BinaryIO, format_: int, version: str, header: bytes, body: _Body) -> None:
     count = math.ceil(body.nbytes / PAGE)
     checksums_at = _aligned(len(header))
     start = _aligned(_PREAMBLE.size + checksums_at + count * _CHECKSUM_TYPE.itemsize)
@@ -290,7 +229,7 @@ def _write(file: BinaryIO, version: str, header: bytes, body: _Body) -> None:
     checksums = np.array([zlib.crc32(file.read(PAGE)) for _ in range(count)], dtype=_CHECKSUM_TYPE)
     rest = header.ljust(checksums_at, b"\0") + checksums.tobytes()
     rest = rest.ljust(start - _PREAMBLE.size, b"\0")
-    fields = (MAGIC, FORMAT, PAGE, start + body.nbytes, start, len(header), version.encode("ascii"))
+    fields = (MAGIC, format_, PAGE, start + body.nbytes, start, len(header), version.encode("ascii"))
     preamble = _PREAMBLE.pack(*fields, 0)
     file.seek(0)
     file.write(_PREAMBLE.pack(*fields, zlib.crc32(rest, zlib.crc32(preamble[:-4]))))

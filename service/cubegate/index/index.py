@@ -2,47 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cubegate.chunks.address import shown
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import CorruptIndex
+from cubegate.index.content import IndexContent, content_hash
 from cubegate.index.location import UNALLOCATED, Inlined, Location, Stored
 from cubegate.index.metadata import ArrayMetadata, GroupMetadata, Hierarchy, with_parents
-from cubegate.index.table import INLINED, WHOLE_OBJECT, ChunkTable, Column, UrlTable
+from cubegate.index.table import INLINED, WHOLE_OBJECT
 from cubegate.index.table import UNALLOCATED as UNALLOCATED_GRANULE
-from cubegate.index.zarr_v2 import parse_array_v2
-from cubegate.index.zarr_v3 import parse_array_v3
-
-
-@dataclass(frozen=True)
-class StoredArray:
-    """The documents of one array as they are kept.
-
-    `document` is its `.zarray`, or its `zarr.json` without attributes; `attributes` are all of
-    them; `fill_declared` says whether a v2 `fill_value` also means missing.
-    """
-
-    document: Mapping[str, Any]
-    attributes: Mapping[str, Any]
-    fill_declared: bool = True
-
-    def parse(self, path: str) -> ArrayMetadata:
-        """Return the metadata of the array at `path`.
-
-        Raises:
-            InvalidMetadata: the documents are malformed.
-            UnsupportedCodec: they name a codec that is not on the allow-list.
-        """
-        if self.document.get("zarr_format") == 3:
-            return parse_array_v3(path, {**self.document, "attributes": dict(self.attributes)})
-        return parse_array_v2(path, self.document, self.attributes, fill_declared=self.fill_declared)
 
 
 class ChunkCounts(NamedTuple):
@@ -63,27 +36,9 @@ class ChunkCounts(NamedTuple):
         return self.stored + self.inlined
 
 
-@dataclass(frozen=True)
-class IndexContent:
-    """Everything that an index holds.
-
-    Attributes:
-        groups: attributes of each group, by path.
-        arrays: documents of each array that can be served, by path.
-        tables: where the chunks of each of these arrays are, by path.
-        urls: of the granules.
-        inline: the bytes of all inlined chunks.
-        skipped: why an array cannot be served, by path.
-        assumed_fill: paths of arrays of which no granule told what fill and absent chunks mean.
-    """
-
-    groups: Mapping[str, Mapping[str, Any]]
-    arrays: Mapping[str, StoredArray]
-    tables: Mapping[str, ChunkTable]
-    urls: UrlTable
-    inline: Column
-    skipped: Mapping[str, str] = field(default_factory=dict)
-    assumed_fill: tuple[str, ...] = ()
+class _Granule(NamedTuple):
+    url: str
+    validator: str | None
 
 
 class Index:
@@ -97,6 +52,8 @@ class Index:
         self.content = content
         self.hierarchy = _read_hierarchy(content)
         self.version = version or content_hash(content)
+        if content.validators is not None and len(content.validators) != len(content.urls):
+            raise CorruptIndex("The index does not hold one validator for each granule.")
         for path, array in self.hierarchy.arrays.items():
             if content.tables[path].grid != array.chunk_grid:
                 raise CorruptIndex(f"The table of array {path!r} is for another chunk grid.")
@@ -118,12 +75,23 @@ class Index:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was assumed when the index was built, a sentence an array; for the operator."""
-        return tuple(
+        """What was assumed when the index was built, a sentence each; for the operator."""
+        assumed = tuple(
             f"array {path!r}: no granule could be asked about its fill; assumed that fill_value means "
             "missing and that absent chunks were never written"
             for path in self.assumed_fill
         )
+        return (*assumed, *self._without_validator())
+
+    def _without_validator(self) -> list[str]:
+        validators = self.content.validators
+        if validators is None or not len(unknown := validators.empty()):
+            return []
+        note = (
+            f"{len(unknown):,} of {self.granules:,} granules offer neither a strong ETag nor a Last-Modified "
+            f"date, {shown(self.urls[int(unknown[0])])} is the first: nothing would tell if one were replaced"
+        )
+        return [note]
 
     def locate(self, array: ArrayMetadata, chunks: Sequence[tuple[int, ...]]) -> list[Location]:
         """Return one location for each chunk, by its coordinates in the chunk grid.
@@ -137,37 +105,43 @@ class Index:
         if len(chunks) == 1:
             return [self._locate_one(array, chunks[0])]
         rows = self.content.tables[array.path].look_up(np.array(chunks, dtype=np.int64))
-        urls = self._urls_of(rows.granule)
-        return [
-            self._location(granule, offset, length, urls)
-            for granule, offset, length in zip(
-                rows.granule.tolist(), rows.offset.tolist(), rows.length.tolist(), strict=True
-            )
-        ]
+        granules = self._granules(rows.granule)
+        checksums = [None] * len(chunks) if rows.crc32 is None else rows.crc32.tolist()
+        entries = zip(
+            rows.granule.tolist(), rows.offset.tolist(), rows.length.tolist(), checksums, strict=True
+        )
+        return [self._location(*entry, granules) for entry in entries]
 
     def _locate_one(self, array: ArrayMetadata, chunk: tuple[int, ...]) -> Location:
-        granule, offset, length = self.content.tables[array.path].look_up_one(chunk)
-        if granule >= INLINED:
-            return self._location(granule, offset, length, {})
-        if granule >= len(self.content.urls):
-            raise CorruptIndex("The index names a granule that it does not hold.")
-        return self._location(granule, offset, length, {granule: self.content.urls[granule]})
+        granule, offset, length, crc32 = self.content.tables[array.path].look_up_one(chunk)
+        granules = {} if granule >= INLINED else {granule: self._granule(granule)}
+        return self._location(granule, offset, length, crc32, granules)
 
-    def _location(self, granule: int, offset: int, length: int, urls: Mapping[int, str]) -> Location:
+    def _location(
+        self, granule: int, offset: int, length: int, crc32: int | None, granules: Mapping[int, _Granule]
+    ) -> Location:
         if granule == UNALLOCATED_GRANULE:
             return UNALLOCATED
         if granule == INLINED:
             return Inlined(self.inlined(offset, length))
+        url, validator = granules[granule]
         if length == WHOLE_OBJECT:
-            return Stored(ChunkReference(urls[granule]))
-        return Stored(ChunkReference(urls[granule], offset, length))
+            return Stored(ChunkReference(url, validator=validator, crc32=crc32))
+        return Stored(ChunkReference(url, offset, length, validator, crc32))
 
-    def _urls_of(self, granules: NDArray[np.uint32]) -> dict[int, str]:
-        urls = self.content.urls
-        named = np.unique(granules[granules < INLINED]).astype(np.int64)
-        if len(named) and named[-1] >= len(urls):
+    def _granule(self, number: int) -> _Granule:
+        if number >= self.granules:
             raise CorruptIndex("The index names a granule that it does not hold.")
-        return dict(zip(named.tolist(), urls.take(named), strict=True))
+        validators = self.content.validators
+        return _Granule(self.content.urls[number], None if validators is None else validators[number] or None)
+
+    def _granules(self, numbers: NDArray[np.uint32]) -> dict[int, _Granule]:
+        named = np.unique(numbers[numbers < INLINED]).astype(np.int64)
+        if len(named) and named[-1] >= self.granules:
+            raise CorruptIndex("The index names a granule that it does not hold.")
+        urls, validators = self.content.urls.take(named), self.content.validators
+        known = [None] * len(urls) if validators is None else [v or None for v in validators.take(named)]
+        return dict(zip(named.tolist(), map(_Granule, urls, known), strict=True))
 
     def inlined(self, offset: int, length: int) -> bytes:
         """Return a part of the inlined data.
@@ -228,24 +202,3 @@ def _read_hierarchy(content: IndexContent) -> Hierarchy:
     arrays = {path: stored.parse(path) for path, stored in sorted(content.arrays.items())}
     groups = {path: GroupMetadata(path, attributes) for path, attributes in content.groups.items()}
     return Hierarchy(with_parents(groups, arrays), arrays, dict(content.skipped))
-
-
-def content_hash(content: IndexContent) -> str:
-    """Return the version of `content`: 16 hexadecimal digits; reads all of it."""
-    documents = {
-        "groups": {path: dict(attributes) for path, attributes in content.groups.items()},
-        "arrays": {
-            path: [dict(stored.document), dict(stored.attributes), stored.fill_declared]
-            for path, stored in content.arrays.items()
-        },
-    }
-    digest = hashlib.sha256(json.dumps(documents, sort_keys=True).encode())
-    columns = [content.urls.ends, content.urls.text, content.inline]
-    for path in sorted(content.tables):
-        table = content.tables[path]
-        digest.update(f"{path}:{table.pencil_axis}:{len(table.granule)};".encode())
-        columns += [table.granule, table.offset, table.length]
-    for column in columns:
-        digest.update(len(column).to_bytes(8, "little"))
-        digest.update(np.ascontiguousarray(column.all()).data)
-    return digest.hexdigest()[:16]

@@ -11,7 +11,8 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import numpy as np
 
 from cubegate.errors import InvalidReference
-from cubegate.index.index import Index, IndexContent, StoredArray
+from cubegate.index.content import IndexContent, StoredArray
+from cubegate.index.index import Index
 from cubegate.index.inlined import lay_out_inlined
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.table import (
@@ -25,7 +26,7 @@ from cubegate.index.table import (
     WHOLE_OBJECT,
     ChunkTable,
     Rows,
-    UrlTable,
+    TextTable,
     table_in_c_order,
 )
 
@@ -178,7 +179,7 @@ class ReferenceCollector:
             groups=groups,
             arrays=arrays,
             tables=laid_out,
-            urls=UrlTable.of(urls),
+            urls=TextTable.of(urls),
             inline=inline,
             skipped=skipped,
         )

@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from cubegate.chunks.source import ChunkSource
 from cubegate.errors import UpstreamError
+from cubegate.index.content import StoredArray
 from cubegate.index.granule import GranuleArray, UnreadableGranuleError, ask_granule
-from cubegate.index.index import Index, StoredArray
+from cubegate.index.index import Index
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.progress import Progress, silent
 from cubegate.index.table import INLINED

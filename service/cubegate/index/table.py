@@ -22,6 +22,7 @@ MAX_CHUNKS = 2**26
 _MAX_DECODED = 2**16
 
 GRANULE_TYPE, OFFSET_TYPE, LENGTH_TYPE = np.dtype("<u4"), np.dtype("<u8"), np.dtype("<u4")
+CRC32_TYPE = np.dtype("<u4")
 
 _TIME_NAMES = frozenset(
     {
@@ -61,11 +62,12 @@ class Column:
 
 
 class Rows(NamedTuple):
-    """Some chunks' entries, one array element each."""
+    """Some chunks' entries, one array element each; `crc32` is None where no checksums were taken."""
 
     granule: NDArray[np.uint32]
     offset: NDArray[np.uint64]
     length: NDArray[np.uint32]
+    crc32: NDArray[np.uint32] | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,8 @@ class ChunkTable:
     Entries follow the C order of the chunk grid with `pencil_axis` moved last, so that the
     chunks of one time pencil are adjacent. `granule` is a position in the index's URLs, or
     UNALLOCATED, or INLINED (then offset and length, in bytes, are into the inline data);
-    a `length` of WHOLE_OBJECT asks for all of the granule.
+    a `length` of WHOLE_OBJECT asks for all of the granule. `crc32` holds the checksum of each
+    stored chunk's bytes, where they were taken, and 0 for the others.
     """
 
     grid: tuple[int, ...]
@@ -83,11 +86,19 @@ class ChunkTable:
     granule: Column
     offset: Column
     length: Column
+    crc32: Column | None = None
 
     def __post_init__(self) -> None:
         count = math.prod(self.grid)
-        if not len(self.granule) == len(self.offset) == len(self.length) == count:
+        if any(len(column) != count for column in self.columns):
             raise CorruptIndex(f"The index does not hold the {count} chunks of the chunk grid.")
+        if not 0 <= self.pencil_axis < max(len(self.grid), 1):
+            raise CorruptIndex("The index names an axis that the chunk grid does not have.")
+
+    @property
+    def columns(self) -> list[Column]:
+        """Granule, offset, length, and the checksums where there are any."""
+        return [self.granule, self.offset, self.length, *([] if self.crc32 is None else [self.crc32])]
 
     def look_up(self, chunks: Numbers) -> Rows:
         """Return the entries of `chunks`, chunk grid coordinates of shape (n, ndim).
@@ -101,10 +112,10 @@ class ChunkTable:
         if (chunks < 0).any() or (chunks >= np.array(self.grid, dtype=np.int64)).any():
             raise IndexError(f"chunk coordinates outside the chunk grid {self.grid}")
         rows = chunks @ _strides(self.grid, self.pencil_axis)
-        return Rows(self.granule.take(rows), self.offset.take(rows), self.length.take(rows))
+        return Rows(*(column.take(rows) for column in self.columns))
 
-    def look_up_one(self, chunk: Sequence[int]) -> tuple[int, int, int]:
-        """Return the granule, offset and length of one chunk, for a fraction of what `look_up` costs.
+    def look_up_one(self, chunk: Sequence[int]) -> tuple[int, int, int, int | None]:
+        """Return granule, offset, length and checksum of one chunk, for a fraction of what `look_up` costs.
 
         Raises:
             IndexError, CorruptIndex: as `look_up` does.
@@ -116,7 +127,8 @@ class ChunkTable:
             if not 0 <= number < size:
                 raise IndexError(f"chunk coordinates outside the chunk grid {self.grid}")
             row += number * stride
-        return self.granule.item(row), self.offset.item(row), self.length.item(row)
+        crc32 = None if self.crc32 is None else self.crc32.item(row)
+        return self.granule.item(row), self.offset.item(row), self.length.item(row), crc32
 
     @cached_property
     def _steps(self) -> list[int]:
@@ -129,7 +141,7 @@ class ChunkTable:
 
     def all(self) -> Rows:
         """Return all entries, in table order."""
-        return Rows(self.granule.all(), self.offset.all(), self.length.all())
+        return Rows(*(column.all() for column in self.columns))
 
 
 def _strides(grid: tuple[int, ...], pencil_axis: int) -> Numbers:
@@ -170,10 +182,10 @@ def table_in_c_order(array: ArrayMetadata, rows: Rows) -> ChunkTable:
     )
 
 
-class UrlTable(Sequence[str]):
-    """The URLs of all granules, decoded when asked for.
+class TextTable(Sequence[str]):
+    """One text for each granule, decoded when asked for.
 
-    `ends` holds where each URL ends in `text`, which is all of them in UTF-8.
+    `ends` holds where each one ends in `text`, which is all of them in UTF-8.
     """
 
     def __init__(self, ends: Column, text: Column) -> None:
@@ -181,10 +193,10 @@ class UrlTable(Sequence[str]):
         self._decoded: dict[int, str] = {}
 
     @classmethod
-    def of(cls, urls: Iterable[str]) -> UrlTable:
-        """Hold `urls` in memory."""
-        encoded = [url.encode() for url in urls]
-        ends = np.cumsum([len(url) for url in encoded], dtype=OFFSET_TYPE)
+    def of(cls, texts: Iterable[str]) -> TextTable:
+        """Hold `texts` in memory."""
+        encoded = [text.encode() for text in texts]
+        ends = np.cumsum([len(text) for text in encoded], dtype=OFFSET_TYPE)
         return cls(Column(ends), Column(np.frombuffer(b"".join(encoded), dtype=np.uint8)))
 
     def __len__(self) -> int:
@@ -194,7 +206,7 @@ class UrlTable(Sequence[str]):
         text = self.text.all().tobytes()
         start = 0
         for end in self.ends.all().tolist():
-            yield text[start:end].decode()
+            yield _decoded(text[start:end])
             start = end
 
     @overload
@@ -210,8 +222,13 @@ class UrlTable(Sequence[str]):
             return self.take(np.array(numbers, dtype=np.int64))
         return self.take(np.array([numbers]))[0]
 
+    def empty(self) -> Numbers:
+        """Return the numbers of the granules whose text is empty."""
+        ends = self.ends.all()
+        return np.flatnonzero(ends == np.insert(ends, 0, 0)[:-1])
+
     def take(self, numbers: Numbers) -> list[str]:
-        """Return the URLs of the granules `numbers`, all of which exist."""
+        """Return the texts of the granules `numbers`, all of which exist."""
         wanted = numbers.tolist()
         decoded = self._decoded
         unknown = [number for number in wanted if number not in decoded]
@@ -227,6 +244,13 @@ class UrlTable(Sequence[str]):
         starts = np.where(numbers > 0, self.ends.take(np.maximum(numbers - 1, 0)), 0).tolist()
         ends = self.ends.take(numbers).tolist()
         return {
-            number: self.text.slice(start, end).tobytes().decode()
+            number: _decoded(self.text.slice(start, end).tobytes())
             for number, start, end in zip(numbers.tolist(), starts, ends, strict=True)
         }
+
+
+def _decoded(text: bytes) -> str:
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        raise CorruptIndex("The index holds a name that is not UTF-8.") from None

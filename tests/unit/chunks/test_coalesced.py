@@ -13,6 +13,7 @@ from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.concurrency import all_of
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import (
+    UpstreamChanged,
     UpstreamError,
     UpstreamMismatch,
     UpstreamObjectMissing,
@@ -305,3 +306,29 @@ async def test_the_first_error_of_several_is_raised_and_the_others_are_quiet(cap
         await all_of([fail(first), fail(second)])
     assert caught.value is first
     assert caplog.records == []
+
+
+async def test_ranges_of_what_is_known_by_another_validator_are_not_joined():
+    upstream = Upstream()
+    references = [
+        ChunkReference("file:///a", 10 * n, 10, validator=validator)
+        for n, validator in enumerate(['"one"', '"two"', '"one"', None, '"two"', None])
+    ]
+    assert await read(upstream, references) == [due(reference) for reference in references]
+    asked = {(request.offset, request.length, request.validator) for request in upstream.requests}
+    assert asked == {(0, 30, '"one"'), (10, 40, '"two"'), (30, 30, None)}
+
+
+async def test_of_a_replaced_object_all_ranges_have_the_error_and_none_is_asked_for_again():
+    upstream = Upstream()
+    error = upstream.broken["file:///a"] = UpstreamChanged("replaced")
+    references = [ChunkReference("file:///a", 10 * n, 10, validator='"old"') for n in range(5)]
+    assert await read(upstream, references) == [error] * 5
+    assert len(upstream.requests) == 1
+
+
+async def test_one_range_alone_is_asked_for_as_it_is():
+    upstream = Upstream()
+    reference = ChunkReference("file:///a", 10, 10, validator='"one"', crc32=7)
+    await read(upstream, [reference])
+    assert upstream.requests == [reference]

@@ -187,7 +187,7 @@ _SMALL = {"zarr_format": 2, "shape": [3], "chunks": [1], "dtype": "<f4", "fill_v
         (b"cubegate", "is cut"),
         (b"\x89HDF\r\n\x1a\n" + bytes(100), "is not an index file"),
         (b'{"version": 1}' + bytes(100), "is not an index file"),
-        (b"cubegate" + (2).to_bytes(4, "little") + bytes(100), "format 2"),
+        (b"cubegate" + (3).to_bytes(4, "little") + bytes(100), "format 3"),
     ],
 )
 def test_other_files_are_refused(tmp_path, content, match):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cubegate.errors import CorruptIndex
-from cubegate.index.table import ChunkTable, Column, Rows, UrlTable, find_pencil_axis, table_in_c_order
+from cubegate.index.table import ChunkTable, Column, Rows, TextTable, find_pencil_axis, table_in_c_order
 from cubegate.index.zarr_v2 import parse_array_v2
 
 
@@ -48,7 +48,7 @@ def test_look_up_agrees_with_c_order(shape, chunks, names, pencil_axis):
     np.testing.assert_array_equal(rows.offset, expected[order] * 1000)
     np.testing.assert_array_equal(rows.length, expected[order] + 7)
     ones = [table.look_up_one(tuple(chunk)) for chunk in every.tolist()]
-    assert ones == [(number, number * 1000, number + 7) for number in expected.tolist()]
+    assert ones == [(number, number * 1000, number + 7, None) for number in expected.tolist()]
 
 
 def test_the_chunks_of_a_pencil_are_adjacent():
@@ -82,7 +82,7 @@ def test_a_table_of_another_size_is_refused():
 
 def test_urls_are_a_sequence():
     urls = [f"s3://bucket/{number}/\N{SNOWMAN}" for number in range(20)]
-    table = UrlTable.of(urls)
+    table = TextTable.of(urls)
     assert list(table) == urls
     assert [table[0], table[0]] == [urls[0]] * 2
     assert table[-1] == urls[-1]
@@ -90,13 +90,13 @@ def test_urls_are_a_sequence():
     assert table.take(np.array([7, 0, 7])) == [urls[7], urls[0], urls[7]]
     with pytest.raises(IndexError):
         table[20]
-    assert list(UrlTable.of([])) == []
+    assert list(TextTable.of([])) == []
 
 
 def test_urls_beyond_the_memory_bound_are_decoded_anew(monkeypatch):
     monkeypatch.setattr("cubegate.index.table._MAX_DECODED", 4)
     urls = [f"s3://bucket/{number}" for number in range(9)]
-    table = UrlTable.of(urls)
+    table = TextTable.of(urls)
     for first in range(6):
         assert table[first : first + 3] == urls[first : first + 3]
     assert table[0:9] == urls
