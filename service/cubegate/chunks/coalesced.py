@@ -86,9 +86,8 @@ class Coalesced:
         assert run.stop is not None  # noqa: S101 - a run of several is never of whole objects
         together = ChunkReference(run.url, run.start, run.stop - run.start, run.validator)
         outcome = await self._outcome(together)
-        if isinstance(outcome, UpstreamMismatch | UpstreamRefused) and not isinstance(
-            outcome, UpstreamChanged
-        ):
+        replaced = isinstance(outcome, UpstreamChanged)
+        if isinstance(outcome, UpstreamMismatch | UpstreamRefused) and not replaced:
             # one reference past the end, or beyond any object, should not take the others with it
             await all_of(self._read_run(_alone(n, references), references, deliver) for n in run.positions)
             return

@@ -60,8 +60,8 @@ class Verified:
             reference = references[number]
             if isinstance(outcome, bytes) and not _matches(reference, outcome):
                 outcome = CorruptChunk(
-                    f"{_range(reference)} does not have the checksum that the index holds, nor when read again: "
-                    "it is damaged, or its object was replaced. Build the index again if the data are right."
+                    f"{_range(reference)} does not have the checksum that the index holds, nor when read "
+                    "again: it is damaged, or was replaced. Build the index again if the data are right."
                 )
             elif isinstance(outcome, bytes):
                 _log.warning("%s came with wrong bytes, and right when read again", _range(reference))

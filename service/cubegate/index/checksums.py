@@ -90,9 +90,8 @@ class _Reading:
 
         def take(number: int, outcome: Outcome) -> None:
             if not isinstance(outcome, bytes):
-                raise UpstreamError(
-                    f"{self._name(chunks[number], references[number])}: {outcome}"
-                ) from outcome
+                name = self._name(chunks[number], references[number])
+                raise UpstreamError(f"{name} cannot be read: {outcome}") from outcome
             data[number] = outcome
 
         await self.source.read(references, take)
