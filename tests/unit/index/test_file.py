@@ -4,6 +4,7 @@ import itertools
 import json
 import os
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from cubegate.index import file as index_file
 from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json
 from cubegate.index.file import open_index, read_version, write_index
 from cubegate.index.index import Index
+from cubegate.index.table import Column, TextTable
 
 
 def build(references):
@@ -25,7 +27,7 @@ def build(references):
 
 
 @pytest.fixture
-def index():
+def plain_index():
     """Several pages of tables, URLs and inlined data."""
     document = {
         "zarr_format": 2,
@@ -50,6 +52,19 @@ def index():
             url = f"s3://data/{'long' * 30}/{time}/{y}.nc"
             references[f"v/{time}.{y}.{x}"] = [url] if x == 7 else [url, 100 * y + x, 9 + time]
     return build(references)
+
+
+@pytest.fixture(params=["plain", "with checksums and validators"])
+def index(request, plain_index):
+    if request.param == "plain":
+        return plain_index
+    content = plain_index.content
+    tables = {
+        path: replace(table, crc32=Column(np.arange(len(table.granule), dtype="<u4") * 7919))
+        for path, table in content.tables.items()
+    }
+    validators = TextTable.of(f'"{n:08x}"' if n % 5 else "" for n in range(plain_index.granules))
+    return Index(replace(content, tables=tables, validators=validators))
 
 
 @pytest.fixture
@@ -83,6 +98,23 @@ def test_an_index_comes_back_from_its_file(index, file):
     assert opened.stored_nbytes(array, chunks) == index.stored_nbytes(array, chunks)
     opened.verify()
     index.verify()
+
+
+def test_a_former_cubegate_reads_what_it_knows_and_nothing_else(index, file):
+    held = index.content.validators is not None
+    assert index_file._PREAMBLE.unpack(file.read_bytes()[:64])[1] == (2 if held else 1)
+
+
+def test_checksums_and_validators_come_back(index, file):
+    content = open_index(file).content
+    assert (content.validators is None) == (index.content.validators is None)
+    if index.content.validators is not None:
+        assert list(content.validators) == list(index.content.validators)
+        assert content.validators.empty().tolist() == list(range(0, 1200, 5))
+    for path, table in index.content.tables.items():
+        assert len(table.columns) == len(content.tables[path].columns)
+        for one, other in zip(table.columns, content.tables[path].columns, strict=True):
+            np.testing.assert_array_equal(one.all(), other.all())
 
 
 def test_writing_twice_gives_the_same_bytes(index, file, tmp_path):
