@@ -16,7 +16,10 @@ credentials:
   earthdata: {kind: earthdata, token_env: EARTHDATA_TOKEN}
   filed: {kind: earthdata, token_file: secrets/token}
   ours: {kind: s3, access_key_id_env: OUR_KEY, secret_access_key_env: OUR_SECRET, session_token_env: OUR_TOKEN}
+  mounted: {kind: s3, access_key_id_file: secrets/id, secret_access_key_file: secrets/key, session_token_file: secrets/session}
   theirs: {kind: aws, profile: name}
+  asf: {kind: earthdata-s3, endpoint: "https://archive.example.org/s3credentials", username_env: ME, password_env: MINE}
+  mirror: {kind: earthdata, netrc: true, login: "https://login.example.org"}
 upstreams:
   "s3://ours/": {credentials: ours, region: us-west-2, endpoint_url: "https://objects.example.org"}
   "s3://open/": {anonymous: true}
@@ -59,6 +62,8 @@ def test_every_key_is_read(load, tmp_path):
     expected["cache"]["memory"] = 2 * 2**30
     expected["limits"].update(bytes=4 * 2**20, deadline=90.0)
     expected["credentials"]["filed"]["token_file"] = tmp_path / "secrets/token"
+    for part, name in (("access_key_id", "id"), ("secret_access_key", "key"), ("session_token", "session")):
+        expected["credentials"]["mounted"][f"{part}_file"] = tmp_path / "secrets" / name
     read = settings.model_dump()
     for section, value in expected.items():
         if isinstance(value, list):
@@ -200,7 +205,7 @@ def test_a_mistake_of_the_file_does_not_blame_the_environment(refuse, tmp_path):
         ("upstreams: {'s3://x/': {regoin: y}}", "upstreams.s3://x/.regoin", "credentials, anonymous, region, endpoint_url."),
         ("credentials: {a: {kind: s3, key: b}}", "credentials.a.key", "kind, access_key_id_env"),
         ("credentials: {a: {}}", "credentials.a.kind", "Add it."),
-        ("credentials: {a: {kind: ftp}}", "credentials.a.kind", "'s3', 'aws' or 'earthdata'"),
+        ("credentials: {a: {kind: ftp}}", "credentials.a.kind", "'s3', 'aws', 'earthdata' or 'earthdata-s3'"),
         ("server: 8000", "server", "Write keys and values below it."),
         ("upstreams: ['s3://x/']", "upstreams", "Write keys and values below it."),
         ("upstreams: {'s3://x/': yes}", "upstreams.s3://x/", "Write keys and values below it."),

@@ -1,13 +1,15 @@
-"""Secrets from environment variables, whose names the configuration gives."""
+"""Secrets from environment variables and files, whose names the configuration gives."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 
 from cubegate.errors import ConfigurationError
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_LARGEST_FILE = 2**16
 
 
 def read_variable(environment: Mapping[str, str], variable: str | None, key: str) -> str:
@@ -30,6 +32,16 @@ def read_variable(environment: Mapping[str, str], variable: str | None, key: str
             f"the environment variable {variable} holds spaces or unprintable characters", key=key
         )
     return secret
+
+
+def read_secret(file: Path) -> str:
+    """Return the secret that is alone in `file`; empty where there is none."""
+    try:
+        with file.open(encoding="ascii") as opened:
+            secret = opened.read(_LARGEST_FILE).strip()
+    except (OSError, UnicodeDecodeError):
+        return ""
+    return secret if is_printable(secret) else ""
 
 
 def is_printable(secret: str) -> bool:

@@ -87,10 +87,23 @@ def test_what_is_missing_is_named_when_opened(settings, key, named):
     assert "-value" not in str(caught.value)
 
 
-@pytest.mark.parametrize("settings", [{}, {"token_env": "TOKEN", "token_file": "/srv/token"}])
-def test_earthdata_needs_exactly_one_place_for_its_token(settings):
-    with pytest.raises(ConfigurationError, match="one of token_env and token_file"):
-        open_one(kind="earthdata", **settings)
+@pytest.mark.parametrize(
+    "kind", [{"kind": "earthdata"}, {"kind": "earthdata-s3", "endpoint": "https://a.example/k"}]
+)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"netrc": False},
+        {"token_env": "TOKEN", "token_file": "/srv/token"},
+        {"token_env": "TOKEN", "netrc": True},
+        {"token_env": "TOKEN", "password_env": "TOKEN"},
+        {"netrc": True, "username_env": "TOKEN", "password_env": "TOKEN"},
+    ],
+)
+def test_earthdata_needs_exactly_one_way_to_a_token(kind, settings):
+    with pytest.raises(ConfigurationError, match="exactly one of them"):
+        open_one(**kind, **settings)
 
 
 @pytest.fixture
