@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from string import punctuation
 from urllib.parse import quote, unquote
@@ -35,7 +35,7 @@ class Address:
     scheme: str
     authority: str
     path: str
-    query: str = ""
+    query: str = field(default="", repr=False)
 
     def __str__(self) -> str:
         """The address as a message may show it."""

@@ -8,6 +8,7 @@ or kept in cookies here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ssl
 import time
 from collections import defaultdict
@@ -19,6 +20,7 @@ from weakref import WeakSet
 import httptools
 
 from cubegate.chunks.address import Address
+from cubegate.chunks.resolving import addresses_of, host_and_port
 
 CONNECT_TIMEOUT = 10.0
 # servers close idle connections after a while, and a request that meets that moment is lost
@@ -32,8 +34,8 @@ _LINES = 6
 # what a read is judged by; nobody asks for the other headers
 _KEPT_HEADERS = frozenset(
     {
-        b"content-encoding", b"content-length", b"content-range", b"content-type", b"location",
-        b"transfer-encoding",
+        b"content-encoding", b"content-length", b"content-range", b"content-type", b"etag",
+        b"last-modified", b"location", b"retry-after", b"transfer-encoding",
     }
 )  # fmt: skip
 
@@ -89,6 +91,7 @@ class Connections:
 
         Raises:
             ConnectionBroken: no connection, or it ended before the answer did.
+            UpstreamRefused: the host's name leads where it may not (see `addresses_of`).
             OSError: the host cannot be reached.
             TimeoutError: the answer was not there within `within` seconds.
         """
@@ -136,28 +139,29 @@ class Connections:
             connection.close()
 
     async def _connect(self, address: Address, until: float) -> _Connection:
-        host, port = _host_and_port(address)
+        host, port = host_and_port(address)
         tls = self._tls_context() if address.scheme == "https" else None
         # A few in each turn of the loop: the first requests are on their way while others still connect.
         await self._begin.acquire()
         self._loop.call_soon(self._begin.release)
         async with asyncio.timeout(min(CONNECT_TIMEOUT, until - self._loop.time())):
-            _, protocol = await asyncio.get_running_loop().create_connection(
-                lambda: _Connection(self._open), host, port, ssl=tls, server_hostname=host if tls else None
-            )
+            # connected to is what was checked: another look-up could give another address
+            *others, last = await addresses_of(host, port)
+            for found in others:
+                with contextlib.suppress(OSError):
+                    return await self._connect_to(found, port, tls, host)
+            return await self._connect_to(last, port, tls, host)
+
+    async def _connect_to(self, found: str, port: int, tls: ssl.SSLContext | None, host: str) -> _Connection:
+        _, protocol = await self._loop.create_connection(
+            lambda: _Connection(self._open), found, port, ssl=tls, server_hostname=host if tls else None
+        )
         return protocol
 
     def _tls_context(self) -> ssl.SSLContext:
         if self._tls is None:
             self._tls = ssl.create_default_context()
         return self._tls
-
-
-def _host_and_port(address: Address) -> tuple[str, int]:
-    host, _, port = address.authority.rpartition(":")
-    if not port.isdigit():
-        host, port = address.authority, ""
-    return host.strip("[]"), int(port or (443 if address.scheme == "https" else 80))
 
 
 def _request(address: Address, headers: Mapping[str, str]) -> bytes:

@@ -1,18 +1,29 @@
-"""Objects over HTTP, where only an answer that proves to be the right bytes is accepted."""
+"""Objects over HTTP, read by way of redirects and tokens that go only where they may."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import TypeVar
 from urllib.parse import urljoin
 
 from cubegate.cache.per_loop import PerLoop
 from cubegate.chunks.address import Address, AllowList, check_range
-from cubegate.chunks.connections import ConnectionBroken, Connections, Head
+from cubegate.chunks.answers import REDIRECTS, Judge, StateJudge, headers_for
+from cubegate.chunks.connections import Answer, ConnectionBroken, Connections
+from cubegate.chunks.refusals import (
+    LARGEST_REFUSAL,
+    RENEWABLE,
+    denied,
+    is_login_page,
+    leads_to_login,
+    state_of,
+)
+from cubegate.chunks.renewal import Renewal
 from cubegate.chunks.retry import ShortBody, read_with_retries
-from cubegate.chunks.source import ChunkReference
+from cubegate.chunks.signed_urls import SignedURLs
+from cubegate.chunks.source import ChunkReference, ObjectState
 from cubegate.credentials import BearerToken, CredentialProvider
 from cubegate.errors import (
     UpstreamDenied,
@@ -23,16 +34,17 @@ from cubegate.errors import (
     UpstreamUnavailable,
 )
 
-_REDIRECTS = {301, 302, 303, 307, 308}
 _MOST_REDIRECTS = 5
-_LARGEST_REDIRECT = 2**20
+
+AnyJudge = TypeVar("AnyJudge", bound=Judge)
 
 
 class HTTPObjects:
     """An object source over the http(s) address `prefix`.
 
     Redirects are followed hop by hop, to addresses that `allowed` holds alone. The token of
-    `credentials` goes to addresses below `prefix` alone. A read takes `deadline` seconds at most.
+    `credentials` goes to addresses below `prefix` alone. A signed address that an object redirects
+    to is remembered until it expires. A read takes `deadline` seconds at most.
     """
 
     def __init__(
@@ -47,8 +59,11 @@ class HTTPObjects:
         self._own = AllowList([prefix])
         self._allowed = allowed
         self._credentials = credentials
+        self._renewal = None if credentials is None else Renewal(credentials)
         self._deadline = deadline
         self._connections = PerLoop(Connections, Connections.aclose)
+        # what needs a token is mostly given by way of a signed address
+        self._signed = SignedURLs(expected=credentials is not None)
 
     async def get(self, reference: ChunkReference) -> bytes:
         """Return exactly the bytes of `reference`; see `ChunkSource`."""
@@ -56,9 +71,24 @@ class HTTPObjects:
         _, address = self._own.resolve(reference.url)
         if reference.length == 0:
             return b""
-        return await read_with_retries(
-            lambda left: self._attempt(address, reference, left), deadline=self._deadline, what=str(address)
-        )
+
+        async def attempt(left: float) -> bytes:
+            answer, judge = await self._answer(address, reference, Judge, time.monotonic() + left)
+            return judge.exactly(answer)
+
+        return await read_with_retries(attempt, deadline=self._deadline, what=str(address))
+
+    async def stat(self, url: str) -> ObjectState:
+        """Return what the object at `url` is known by now; see `ObjectSource`."""
+        _, address = self._own.resolve(url)
+        # HEAD is refused in places, signed addresses among them
+        first = ChunkReference(url, 0, 1)
+
+        async def attempt(left: float) -> ObjectState:
+            _, judge = await self._answer(address, first, StateJudge, time.monotonic() + left)
+            return judge.state
+
+        return await read_with_retries(attempt, deadline=self._deadline, what=str(address))
 
     async def list(self, url: str) -> list[str]:
         """Refuse: plain HTTP has no listing."""
@@ -69,110 +99,148 @@ class HTTPObjects:
         """Close the connections of all event loops."""
         await self._connections.aclose()
 
-    async def _attempt(self, address: Address, reference: ChunkReference, within: float) -> bytes:
-        connections = self._connections.get()
-        until = time.monotonic() + within
+    async def _answer(
+        self, origin: Address, reference: ChunkReference, judged: type[AnyJudge], until: float
+    ) -> tuple[Answer, AnyJudge]:
+        """Return an accepted answer to `reference` and what judged it; `until` is by the monotonic clock."""
+        expected = self._signed.expected
+        signed = await self._find_signed(origin, until)
+        if signed is not None:
+            try:
+                token = await self._token(signed, until)
+                return await self._reading(origin, reference, token, until).run(signed, judged)
+            except (UpstreamDenied, UpstreamObjectMissing):
+                # the signature may have ended early: the origin knows
+                self._signed.forget(origin, signed)
         try:
-            for _ in range(_MOST_REDIRECTS + 1):
-                headers = await self._headers(address, reference, until)
-                judge = _Judge(address, reference)
-                answer = await connections.get(address, headers, judge, within=until - time.monotonic())
-                if answer.head.status not in _REDIRECTS:
-                    return _exactly(answer.body, address, reference)
-                address = self._next_hop(address, answer.head.headers.get("location", ""))
+            return await self._ask_origin(origin, reference, judged, until)
+        finally:
+            if expected:
+                self._signed.answered(origin)
+
+    async def _find_signed(self, origin: Address, until: float) -> Address | None:
+        signed = self._signed.held(origin)
+        if signed is not None or not self._signed.expected:
+            return signed
+        async with asyncio.timeout(until - time.monotonic()):
+            return await self._signed.find(origin)
+
+    async def _ask_origin(
+        self, origin: Address, reference: ChunkReference, judged: type[AnyJudge], until: float
+    ) -> tuple[Answer, AnyJudge]:
+        token = await self._token(origin, until)
+        reading = self._reading(origin, reference, token, until)
+        try:
+            return await reading.run(origin, judged)
+        except UpstreamDenied as error:
+            if self._renewal is None or token is None or error.state not in RENEWABLE | {"login-page"}:
+                raise
+            refused = error
+        async with asyncio.timeout(until - time.monotonic()):
+            renewed = await self._renewal.instead_of(token, origin.url, refused)
+        reading.token = renewed if isinstance(renewed, BearerToken) else None
+        try:
+            return await reading.run(origin, judged)
+        except UpstreamDenied:
+            self._renewal.was_in_vain()
+            raise
+
+    async def _token(self, address: Address, until: float) -> BearerToken | None:
+        if self._credentials is None or not address.is_below(self._prefix):
+            return None
+        async with asyncio.timeout(until - time.monotonic()):
+            credentials = await self._credentials.for_url(address.url)
+        return credentials if isinstance(credentials, BearerToken) else None
+
+    def _reading(
+        self, origin: Address, reference: ChunkReference, token: BearerToken | None, until: float
+    ) -> _Reading:
+        connections = self._connections.get()
+        return _Reading(
+            self._prefix, self._allowed, self._signed, connections, origin, reference, token, until
+        )
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One way from an object's address, or what it is known to redirect to, to its bytes."""
+
+    prefix: Address
+    allowed: AllowList
+    signed: SignedURLs
+    connections: Connections
+    origin: Address
+    reference: ChunkReference = field(repr=False)
+    token: BearerToken | None = field(repr=False)
+    until: float
+
+    async def run(self, address: Address, judged: type[AnyJudge]) -> tuple[Answer, AnyJudge]:
+        """Ask for the reference at `address`, and where it leads to, until somebody answers."""
+        asked = headers_for(self.reference)
+        for hop in range(_MOST_REDIRECTS + 1):
+            judge = judged(address, self.reference)
+            headers = asked
+            if self.token is not None and address.is_below(self.prefix):
+                headers = {**asked, "Authorization": f"Bearer {self.token.token}"}
+            answer = await self._exchange(address, headers, judge)
+            if judge.refused is not None:
+                raise self._refusal(address, answer)
+            if answer.head.status not in REDIRECTS:
+                if hop == 0 and address is self.origin:
+                    self.signed.expected = False
+                return answer, judge
+            address = self._next_hop(address, answer)
+            self.signed.remember(self.origin, address)
+        raise UpstreamMismatch(f"{address} redirects more than {_MOST_REDIRECTS} times.")
+
+    async def _exchange(self, address: Address, headers: dict[str, str], judge: Judge) -> Answer:
+        try:
+            return await self.connections.get(address, headers, judge, within=self.until - time.monotonic())
         except ConnectionBroken as broken:
+            if judge.refused is not None:
+                return Answer(judge.refused, b"")
             if broken.in_body:
                 raise ShortBody(f"The connection to {address} ended before the body did.") from None
             raise UpstreamUnavailable(f"The connection to {address} ended without an answer.") from None
         except TimeoutError:
             # it is an OSError too, and the caller's to judge
+            if judge.refused is not None:
+                return Answer(judge.refused, b"")
             raise
         except OSError:
             raise UpstreamUnavailable(f"{address} cannot be reached.") from None
-        raise UpstreamMismatch(f"{address} redirects more than {_MOST_REDIRECTS} times.")
 
-    def _next_hop(self, address: Address, location: str) -> Address:
+    def _next_hop(self, address: Address, answer: Answer) -> Address:
+        location = answer.head.headers.get("location", "")
         if not location:
+            if state_of(answer.head.status, _text(answer)) is not None:
+                raise self._refusal(address, answer)
             raise UpstreamMismatch(f"{address} redirects without saying where to.")
-        _, following = self._allowed.resolve(urljoin(address.url, location))
+        target = urljoin(address.url, location)
+        try:
+            _, following = self.allowed.resolve(target)
+        except UpstreamRefused:
+            if leads_to_login(target):
+                raise denied(address, "login-page", known=self.token is not None) from None
+            raise
         if following.scheme not in {"http", "https"}:
             raise UpstreamRefused(f"{address} redirects to {following}, which is not HTTP.")
         return following
 
-    async def _headers(self, address: Address, reference: ChunkReference, until: float) -> dict[str, str]:
-        headers = {}
-        if reference.length is not None:
-            headers["Range"] = f"bytes={reference.offset}-{reference.offset + reference.length - 1}"
-        if self._credentials is not None and address.is_below(self._prefix):
-            async with asyncio.timeout(until - time.monotonic()):
-                credentials = await self._credentials.for_url(address.url)
-            if isinstance(credentials, BearerToken):
-                headers["Authorization"] = f"Bearer {credentials.token}"
-        return headers
+    def _refusal(self, address: Address, answer: Answer) -> UpstreamError:
+        status, text, known = answer.head.status, _text(answer), self.token is not None
+        if status < 300:
+            if is_login_page(text):
+                return denied(address, "login-page", known=known)
+            return UpstreamMismatch(f"{address} answered a web page.")
+        state = state_of(status, text)
+        if state is None:
+            return UpstreamMismatch(f"{address} answered HTTP {status}.")
+        if state in RENEWABLE and known and not address.is_below(self.prefix):
+            # the token was not sent here: another would not help
+            state = "denied"
+        return denied(address, state, known=known, status=status)
 
 
-@dataclass(frozen=True, slots=True)
-class _Judge:
-    """Looks at the head of an answer to `reference`, and says how long its body may be."""
-
-    address: Address
-    reference: ChunkReference
-
-    def __call__(self, head: Head) -> int | None:
-        """Refuse what cannot be the right bytes, before they come."""
-        address, reference, headers = self.address, self.reference, head.headers
-        if head.status in _REDIRECTS:
-            return _LARGEST_REDIRECT
-        _check_status(head.status, address, reference)
-        _check_content(headers, address)
-        announced = headers.get("content-length")
-        if reference.length is None:
-            if announced is None and "chunked" not in headers.get("transfer-encoding", "").lower():
-                raise UpstreamMismatch(f"{address} does not say how long it is.")
-            return None
-        last = reference.offset + reference.length - 1
-        unit, _, total = headers.get("content-range", "").partition("/")
-        if unit.strip() != f"bytes {reference.offset}-{last}" or not _holds(total.strip(), last):
-            raise UpstreamMismatch(f"{address} answered another byte range than {reference.offset}-{last}.")
-        if announced is not None and announced.strip() != str(reference.length):
-            raise UpstreamMismatch(f"{address} announced {announced} bytes instead of {reference.length}.")
-        return reference.length
-
-
-def _check_status(status: int, address: Address, reference: ChunkReference) -> None:
-    if status == (200 if reference.length is None else 206):
-        return
-    if status in {404, 410}:
-        raise UpstreamObjectMissing(f"{address} does not exist.")
-    if status in {401, 403}:
-        raise UpstreamDenied(f"{address} refuses access (HTTP {status}).")
-    if status in {408, 429} or status >= 500:
-        raise UpstreamUnavailable(f"{address} is not available (HTTP {status}).")
-    if status == 416:
-        raise UpstreamMismatch(f"{address} ends before byte {reference.offset + (reference.length or 0)}.")
-    if status == 200:
-        raise UpstreamMismatch(f"{address} answered the whole object (HTTP 200) to a range read.")
-    raise UpstreamMismatch(f"{address} answered HTTP {status}.")
-
-
-def _check_content(headers: Mapping[str, str], address: Address) -> None:
-    path = address.path.lower()
-    media_type = headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type in {"text/html", "application/xhtml+xml"} and not path.endswith((".html", ".htm")):
-        raise UpstreamMismatch(f"{address} answered a web page.")
-    encoding = headers.get("content-encoding", "identity").strip().lower()
-    # Some servers call a stored .gz file "encoded"; any other encoding was made on the way.
-    if encoding != "identity" and not (encoding in {"gzip", "x-gzip"} and path.endswith(".gz")):
-        raise UpstreamMismatch(f"{address} answered with a content encoding that was not asked for.")
-
-
-def _holds(total: str, last: int) -> bool:
-    return total == "*" or (total.isascii() and total.isdigit() and int(total) > last)
-
-
-def _exactly(body: bytes, address: Address, reference: ChunkReference) -> bytes:
-    if reference.length is None or len(body) == reference.length:
-        return body
-    if len(body) > reference.length:
-        raise UpstreamMismatch(f"{address} sent more than the {reference.length} bytes asked for.")
-    raise ShortBody(f"{address} sent {len(body)} bytes instead of {reference.length}.")
+def _text(answer: Answer) -> str:
+    return answer.body[:LARGEST_REFUSAL].decode("latin-1")

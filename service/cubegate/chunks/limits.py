@@ -1,4 +1,4 @@
-"""Bounds the reads in flight to one host."""
+"""Bounds the reads in flight to one host, and the size of what is read whole."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import asyncio
 from collections import defaultdict
 
 from cubegate.cache.per_loop import PerLoop
+
+LARGEST_OBJECT = 4 * 2**30
+"""The most bytes of an object that is read whole: several times the largest references known."""
 
 
 class HostLimits:

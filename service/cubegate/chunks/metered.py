@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cubegate.chunks.source import ChunkReference, ChunkSource, ObjectSource
+from cubegate.chunks.source import ChunkReference, ChunkSource, ObjectSource, ObjectState
 from cubegate.errors import UpstreamError
 from cubegate.metrics.metrics import UpstreamCounts
 
@@ -34,11 +34,15 @@ class MeteredSource:
 
 
 class MeteredObjects(MeteredSource):
-    """The same around an object source; listings are not counted."""
+    """The same around an object source; listings, and what objects are known by, are not counted."""
 
     def __init__(self, source: ObjectSource, counts: UpstreamCounts) -> None:
         super().__init__(source, counts)
         self._objects = source
+
+    async def stat(self, url: str) -> ObjectState:
+        """Return what the object at `url` is known by now; see `ObjectSource`."""
+        return await self._objects.stat(url)
 
     async def list(self, url: str) -> list[str]:
         """Return the URLs of all objects below `url`; see `ObjectSource`."""

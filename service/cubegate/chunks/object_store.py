@@ -3,40 +3,53 @@
 from __future__ import annotations
 
 import asyncio
-import re
+import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from datetime import timedelta
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime, parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import BaseError
 from obstore.store import S3Store
 
+from cubegate.cache.per_loop import PerLoop
 from cubegate.chunks.address import Address, AllowList, check_range
+from cubegate.chunks.answers import is_page
+from cubegate.chunks.limits import LARGEST_OBJECT
+from cubegate.chunks.object_store_errors import status_of, translated
+from cubegate.chunks.refusals import RENEWABLE
+from cubegate.chunks.renewal import Renewal
 from cubegate.chunks.retry import read_with_retries
-from cubegate.chunks.source import ChunkReference
+from cubegate.chunks.source import ChunkReference, ObjectState
+from cubegate.chunks.validators import check_unchanged, precondition, validator_of
 from cubegate.credentials import CredentialProvider, S3Keys
 from cubegate.errors import (
     UpstreamDenied,
     UpstreamError,
     UpstreamMismatch,
-    UpstreamObjectMissing,
-    UpstreamUnavailable,
 )
 
 if TYPE_CHECKING:
+    from obstore import GetOptions, GetResult, ObjectMeta
     from obstore.store import S3Credential
 
 T = TypeVar("T")
 
-_STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3})")
-_MISMATCHES = {
-    "source: NotPartial": "answered the whole object to a range read",
-    "source: UnexpectedRange": "answered another byte range than the one asked for",
-    "redirect without LOCATION": "seems to be in another region than the configured one",
-}
 _DEFAULT_REGION = "us-east-1"
 _LISTED_AT_ONCE = 1000
+_ASK_AGAIN = 10.0
+_NO_DATE = datetime.fromtimestamp(0, UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class _Signing:
+    """A store that signs by `keys`, which are asked for again after `until` of the monotonic clock."""
+
+    store: S3Store = field(repr=False)
+    keys: S3Keys | None
+    until: float
 
 
 class S3Objects:
@@ -56,25 +69,17 @@ class S3Objects:
         endpoint_url: str | None = None,
         deadline: float = 30.0,
     ) -> None:
-        region = region or _DEFAULT_REGION
         self._prefix = prefix
         self._allowed = AllowList([prefix])
+        self._region = region or _DEFAULT_REGION
+        self._endpoint = endpoint_url
         self._deadline = deadline
-        # The endpoint is always given, so that no environment variable can lead elsewhere.
-        self._store = S3Store(
-            prefix.authority,
-            region=region,
-            endpoint=endpoint_url or f"https://s3.{region}.amazonaws.com",
-            virtual_hosted_style_request=False,
-            skip_signature=credentials is None,
-            credential_provider=None if credentials is None else _obstore_provider(credentials, str(prefix)),
-            client_options={
-                "allow_http": (endpoint_url or "").startswith("http://"),
-                "connect_timeout": timedelta(seconds=min(10.0, deadline)),
-                "timeout": timedelta(seconds=deadline + 5),
-            },
-            retry_config={"max_retries": 0},
-        )
+        self._credentials = credentials
+        self._renewal = None if credentials is None else Renewal(credentials)
+        self._asking: PerLoop[asyncio.Lock] = PerLoop(asyncio.Lock, _close)
+        self._signing: _Signing | None = None
+        if credentials is None:
+            self._signing = _Signing(self._open(None), None, float("inf"))
 
     async def get(self, reference: ChunkReference) -> bytes:
         """Return exactly the bytes of `reference`; see `ChunkSource`."""
@@ -82,85 +87,175 @@ class S3Objects:
         _, address = self._allowed.resolve(reference.url)
         if reference.length == 0:
             return b""
-        return await self._read(address, lambda: self._fetch(address, reference))
+        return await self._read(address, lambda store: _fetch(store, address, reference))
+
+    async def stat(self, url: str) -> ObjectState:
+        """Return what the object at `url` is known by now; see `ObjectSource`."""
+        _, address = self._allowed.resolve(url)
+        return await self._read(address, lambda store: _state(store, address))
 
     async def list(self, url: str) -> list[str]:
         """Return the URLs of all objects below `url`; see `ObjectSource`."""
         _, address = self._allowed.resolve(url)
-        keys = await self._read(address, lambda: self._keys(_key(address)))
+        keys = await self._read(address, lambda store: _keys(store, _key(address)))
         return sorted(f"s3://{address.authority}/{key}" for key in keys)
 
     async def aclose(self) -> None:
         """There is nothing to release: obstore closes idle connections by itself."""
 
-    async def _fetch(self, address: Address, reference: ChunkReference) -> bytes:
-        if reference.length is None:
-            answer = await obstore.get_async(self._store, _key(address))
-            data, length = bytes(await answer.bytes_async()), answer.meta["size"]
-        else:
-            length = reference.length
-            data = bytes(
-                await obstore.get_range_async(
-                    self._store, _key(address), start=reference.offset, length=length
-                )
-            )
-        if len(data) != length:
-            raise UpstreamMismatch(f"{address} holds {len(data)} bytes where {length} were asked for.")
-        return data
-
-    async def _keys(self, prefix: str) -> Sequence[str]:
-        listing = obstore.list(self._store, prefix or None, chunk_size=_LISTED_AT_ONCE)
-        return [found["path"] async for block in listing for found in block]
-
-    async def _read(self, address: Address, read: Callable[[], Awaitable[T]]) -> T:
+    async def _read(self, address: Address, read: Callable[[S3Store], Awaitable[T]]) -> T:
         async def attempt(left: float) -> T:
-            try:
-                async with asyncio.timeout(left):
-                    return await read()
-            except (BaseError, FileNotFoundError) as error:
-                raise _translated(error, address) from None
+            async with asyncio.timeout(left):
+                signing = await self._signed()
+                try:
+                    return await read(signing.store)
+                except (BaseError, FileNotFoundError) as error:
+                    refused = translated(error, address, known=signing.keys is not None)
+                signing = await self._renewed(signing, refused)
+                try:
+                    return await read(signing.store)
+                except (BaseError, FileNotFoundError) as error:
+                    refused = translated(error, address, known=True)
+                if isinstance(refused, UpstreamDenied) and self._renewal is not None:
+                    self._renewal.was_in_vain()
+                raise refused
 
         return await read_with_retries(attempt, deadline=self._deadline, what=str(address))
+
+    async def _signed(self) -> _Signing:
+        signing = self._signing
+        if signing is not None and time.monotonic() < signing.until:
+            return signing
+        assert self._credentials is not None  # noqa: S101 - without them nothing is asked again
+        async with self._asking.get():
+            signing = self._signing
+            if signing is None or time.monotonic() >= signing.until:
+                signing = self._take(await self._credentials.for_url(str(self._prefix)))
+        return signing
+
+    async def _renewed(self, signing: _Signing, refused: UpstreamError) -> _Signing:
+        renewable = isinstance(refused, UpstreamDenied) and refused.state in RENEWABLE
+        if not renewable or signing.keys is None or self._renewal is None:
+            raise refused
+        assert isinstance(refused, UpstreamDenied)  # noqa: S101 - narrows the type
+        return self._take(await self._renewal.instead_of(signing.keys, str(self._prefix), refused))
+
+    def _take(self, keys: object) -> _Signing:
+        if not isinstance(keys, S3Keys):
+            raise UpstreamDenied(f"The credentials of {self._prefix} are not S3 keys.")
+        held = self._signing
+        # a new store has no connections yet
+        store = held.store if held is not None and _same(held.keys, keys) else self._open(keys)
+        left = _ASK_AGAIN
+        if keys.expires is not None:
+            left = min(left, (keys.expires - datetime.now(UTC)).total_seconds())
+        self._signing = _Signing(store, keys, time.monotonic() + left)
+        return self._signing
+
+    def _open(self, keys: S3Keys | None) -> S3Store:
+        # The endpoint is always given, and the keys by way of a provider, so that no environment
+        # variable can lead elsewhere or be mixed in.
+        return S3Store(
+            self._prefix.authority,
+            region=self._region,
+            endpoint=self._endpoint or f"https://s3.{self._region}.amazonaws.com",
+            virtual_hosted_style_request=False,
+            skip_signature=keys is None,
+            credential_provider=None if keys is None else _obstore_provider(keys),
+            client_options={
+                "allow_http": (self._endpoint or "").startswith("http://"),
+                "connect_timeout": timedelta(seconds=min(10.0, self._deadline)),
+                "timeout": timedelta(seconds=self._deadline + 5),
+            },
+            retry_config={"max_retries": 0},
+        )
 
 
 def _key(address: Address) -> str:
     return address.path.strip("/")
 
 
-def _obstore_provider(
-    credentials: CredentialProvider, url: str
-) -> Callable[[], Coroutine[Any, Any, S3Credential]]:
+def _same(held: S3Keys | None, keys: S3Keys) -> bool:
+    return held is not None and (held.access_key_id, held.secret_access_key, held.session_token) == (
+        keys.access_key_id, keys.secret_access_key, keys.session_token,
+    )  # fmt: skip
+
+
+def _obstore_provider(keys: S3Keys) -> Callable[[], Coroutine[Any, Any, S3Credential]]:
     async def provide() -> S3Credential:
-        keys = await credentials.for_url(url)
-        if not isinstance(keys, S3Keys):
-            raise UpstreamDenied(f"The credentials of {url} are not S3 keys.")
         return {
             "access_key_id": keys.access_key_id,
             "secret_access_key": keys.secret_access_key,
             "token": keys.session_token,
-            "expires_at": keys.expires,
+            "expires_at": None,
         }
 
     return provide
 
 
-def _translated(error: BaseError | FileNotFoundError, address: Address) -> UpstreamError:
-    """Judge an error of obstore, whose text quotes the upstream and must not be passed on."""
-    text = str(error)
-    if isinstance(error, FileNotFoundError):
-        # A lost bucket, or a proxy's 404, does not mean that a chunk was never written.
-        if "<Code>NoSuchKey</Code>" in text:
-            return UpstreamObjectMissing(f"{address} does not exist.")
-        return UpstreamMismatch(
-            f"{address} is not found, yet the store does not say that the object is missing."
-        )
-    status = _STATUS.search(text)
-    code = int(status[1]) if status is not None else None
-    if code in {401, 403} or isinstance(error, PermissionDeniedError | UnauthenticatedError):
-        return UpstreamDenied(f"{address} refuses access.")
-    for sign, meaning in _MISMATCHES.items():
-        if sign in text:
-            return UpstreamMismatch(f"{address} {meaning}.")
-    if code is not None and code < 500 and code not in {408, 429}:
-        return UpstreamMismatch(f"{address} answered HTTP {code}.")
-    return UpstreamUnavailable(f"{address} cannot be reached, or is not available.")
+async def _fetch(store: S3Store, address: Address, reference: ChunkReference) -> bytes:
+    start, length = reference.offset, reference.length
+    if length is not None and reference.validator is None:
+        data = bytes(await obstore.get_range_async(store, _key(address), start=start, length=length))
+    else:
+        options: GetOptions = _preconditions(reference.validator)
+        if length is not None:
+            options["range"] = (start, start + length)
+        answer = await obstore.get_async(store, _key(address), options=options)
+        length = _expected(answer, address, reference)
+        data = bytes(await answer.bytes_async())
+    if len(data) != length:
+        raise UpstreamMismatch(f"{address} holds {len(data)} bytes where {length} were asked for.")
+    return data
+
+
+def _preconditions(validator: str | None) -> GetOptions:
+    if validator is None:
+        return {}
+    name, value = precondition(validator)
+    if name == "If-Match":
+        return {"if_match": value}
+    return {"if_unmodified_since": parsedate_to_datetime(value)}
+
+
+def _expected(answer: GetResult, address: Address, reference: ChunkReference) -> int:
+    if reference.validator is not None:
+        check_unchanged(_headers(answer.meta), reference.validator, address)
+    if reference.length is not None:
+        # obstore itself holds the answer to the range, as far as the object goes
+        return reference.length
+    if is_page({"content-type": str(answer.attributes.get("Content-Type", ""))}, address):
+        raise UpstreamMismatch(f"{address} answered a web page.")
+    if answer.meta["size"] > LARGEST_OBJECT:
+        raise UpstreamMismatch(f"{address} is larger than the {LARGEST_OBJECT} bytes that are read whole.")
+    return answer.meta["size"]
+
+
+async def _state(store: S3Store, address: Address) -> ObjectState:
+    try:
+        # what refuses a HEAD cannot say why
+        answer = await obstore.get_async(store, _key(address), options={"range": (0, 1)})
+        meta = answer.meta
+        await answer.bytes_async()
+    except BaseError as error:
+        if status_of(error) != 416:
+            raise
+        # an empty object has no first byte
+        meta = await obstore.head_async(store, _key(address))
+    return ObjectState(validator_of(_headers(meta)), meta["size"])
+
+
+def _headers(meta: ObjectMeta) -> dict[str, str]:
+    tag, date = meta["e_tag"] or "", meta["last_modified"].astimezone(UTC)
+    # obstore has the first second of 1970 where nothing was said
+    said = date != _NO_DATE
+    return {"etag": tag, "last-modified": format_datetime(date, usegmt=True) if said else ""}
+
+
+async def _keys(store: S3Store, prefix: str) -> Sequence[str]:
+    listing = obstore.list(store, prefix or None, chunk_size=_LISTED_AT_ONCE)
+    return [found["path"] async for block in listing for found in block]
+
+
+async def _close(_: object) -> None:
+    """A lock holds nothing that needs to be released."""

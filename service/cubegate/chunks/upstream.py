@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
+from typing import TypeVar
 
 from cubegate.chunks.address import Address, AllowList, check_range, parse_address, shown
 from cubegate.chunks.http import HTTPObjects
@@ -10,23 +11,29 @@ from cubegate.chunks.limits import HostLimits
 from cubegate.chunks.local import LocalFiles
 from cubegate.chunks.metered import MeteredObjects
 from cubegate.chunks.object_store import S3Objects
-from cubegate.chunks.source import ChunkReference, ObjectSource
+from cubegate.chunks.source import ChunkReference, ObjectSource, ObjectState
+from cubegate.chunks.upstream_states import UpstreamStates
 from cubegate.credentials import CredentialProvider
-from cubegate.errors import ConfigurationError, UpstreamRefused
+from cubegate.errors import ConfigurationError, UpstreamDenied, UpstreamRefused
 from cubegate.metrics.metrics import Metrics
 from cubegate.settings import UpstreamSettings
+
+T = TypeVar("T")
 
 
 class Upstreams:
     """An object source that passes each address to the source with the longest matching prefix.
 
-    At most `concurrency` reads at a time go to each host or bucket, from each event loop.
+    At most `concurrency` reads at a time go to each host or bucket, from each event loop. `states`
+    knows the prefixes that refuse.
     """
 
     def __init__(self, sources: Mapping[Address, ObjectSource], *, concurrency: int = 256) -> None:
         self._sources = dict(sources)
+        self._names = {prefix: str(prefix) for prefix in sources}
         self._allowed = AllowList(self._sources)
         self._limits = HostLimits(concurrency)
+        self.states = UpstreamStates()
 
     def check(self, url: str) -> None:
         """Accept `url` if it is below a configured prefix, without any input or output.
@@ -43,17 +50,32 @@ class Upstreams:
         if reference.length == 0:
             return b""
         async with self._limits.slot(address.scheme, address.authority):
-            return await self._sources[prefix].get(reference)
+            return await self._watched(prefix, self._sources[prefix].get(reference))
+
+    async def stat(self, url: str) -> ObjectState:
+        """Return what the object at `url` is known by now; see `ObjectSource`."""
+        prefix, address = self._allowed.resolve(url)
+        async with self._limits.slot(address.scheme, address.authority):
+            return await self._watched(prefix, self._sources[prefix].stat(url))
 
     async def list(self, url: str) -> list[str]:
         """Return the URLs of all objects below `url`, sorted; see `ObjectSource`."""
         prefix, _ = self._allowed.resolve(url)
-        return await self._sources[prefix].list(url)
+        return await self._watched(prefix, self._sources[prefix].list(url))
 
     async def aclose(self) -> None:
         """Release the connections of every source."""
         for source in self._sources.values():
             await source.aclose()
+
+    async def _watched(self, prefix: Address, reading: Awaitable[T]) -> T:
+        try:
+            found = await reading
+        except UpstreamDenied as error:
+            self.states.refused(self._names[prefix], error)
+            raise
+        self.states.gave(self._names[prefix])
+        return found
 
 
 def open_upstreams(

@@ -150,10 +150,16 @@ async def test_refuses_a_body_that_ends_with_the_connection_alone(read):
 
 
 @pytest.mark.parametrize("media_type", ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml"])
-async def test_refuses_a_web_page_in_place_of_an_object(read, response, media_type):
-    page = response(200, [f"Content-Type: {media_type}"], b"<html>log in</html>")
+@pytest.mark.parametrize("whole", [True, False])
+async def test_refuses_a_web_page_in_place_of_an_object(read, response, media_type, whole):
+    page = response(200, [f"Content-Type: {media_type}"], b"<html>out for lunch</html>")
     with pytest.raises(UpstreamMismatch, match="web page"):
-        await read(page, whole=True)
+        await read(page, whole=whole)
+    assert len(read.server.requests) == 1
+
+
+async def test_reads_a_web_page_where_the_object_is_one(read, response):
+    page = response(200, ["Content-Type: text/html"], b"<html>log in</html>")
     assert await read(page, name="index.html", whole=True) == b"<html>log in</html>"
 
 

@@ -151,7 +151,7 @@ def part(response):
     ("status", "code", "error", "requests"),
     [(404, "NoSuchKey", UpstreamObjectMissing, 1), (404, "NoSuchBucket", UpstreamMismatch, 1),
      (404, "", UpstreamMismatch, 1), (403, "AccessDenied", UpstreamDenied, 1), (401, "", UpstreamDenied, 1),
-     (400, "Malformed", UpstreamMismatch, 1), (301, "PermanentRedirect", UpstreamMismatch, 1),
+     (400, "Malformed", UpstreamMismatch, 1), (301, "PermanentRedirect", UpstreamDenied, 1),
      (416, "InvalidRange", UpstreamMismatch, 1), (429, "SlowDown", UpstreamUnavailable, 3),
      (500, "InternalError", UpstreamUnavailable, 3), (503, "SlowDown", UpstreamUnavailable, 3)],
 )  # fmt: skip
