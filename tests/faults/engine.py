@@ -104,11 +104,16 @@ class Outcome:
     seconds: float
 
     @property
+    def is_wrong(self) -> bool:
+        """Whether something untrue was served."""
+        return self.kind in (FILL, WRONG)
+
+    @property
     def is_defect(self) -> bool:
         """Whether this must not be; a wrong value that nothing can tell is counted apart."""
         if self.run.fault == GOOD and self.kind != RIGHT:
             return True
-        if self.kind in (FILL, WRONG) and self.injected and not self.run.detectable:
+        if self.kind in (FILL, WRONG, BAD_STATUS) and self.injected and not self.run.detectable:
             return False
         return self.kind in DEFECTS
 

@@ -90,7 +90,7 @@ class World:
         document = {
             "server": {"access_log": True},
             "cache": {"memory": "64MiB", **({"redis": self.redis} if self.redis else {})},
-            "limits": {"deadline": f"{DEADLINE}s", **limits},
+            "limits": {"deadline": f"{DEADLINE}s", "requests": 2000, **limits},
             "credentials": {
                 "login": {"kind": "earthdata", "token_env": "FAULTS_TOKEN"},
                 "keys": {
@@ -112,10 +112,13 @@ class World:
         return load_settings(file, {})
 
     @contextlib.contextmanager
-    def gateway(self, settings: Settings) -> Iterator[int]:
-        """Serve from a thread while the context lasts; gives the port."""
-        quick = partial(open_upstreams, deadline=READ_DEADLINE)
-        with mock.patch("cubegate.app.open_upstreams", quick):
+    def gateway(self, settings: Settings, *, read_deadline: float | None = READ_DEADLINE) -> Iterator[int]:
+        """Serve from a thread while the context lasts; gives the port.
+
+        A read of the upstream may take `read_deadline` seconds, None for what a server allows.
+        """
+        given = {} if read_deadline is None else {"deadline": read_deadline}
+        with mock.patch("cubegate.app.open_upstreams", partial(open_upstreams, **given)):
             app = create_app(settings, SECRETS)
         with serving(app) as port:
             yield port
