@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import re
 
 import pytest
 
@@ -16,7 +17,7 @@ from cubegate.chunks.object_store import S3Objects
 from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference
 from cubegate.chunks.upstream import open_upstreams
-from cubegate.errors import UpstreamError, UpstreamObjectMissing, UpstreamRefused
+from cubegate.errors import UpstreamChanged, UpstreamError, UpstreamObjectMissing, UpstreamRefused
 from cubegate.metrics.metrics import Metrics
 from cubegate.settings import UpstreamSettings
 
@@ -169,6 +170,53 @@ async def test_serves_two_event_loops_at_the_same_time(upstream, objects, loop_t
     elsewhere = asyncio.wrap_future(asyncio.run_coroutine_threadsafe(read_all(), loop_thread))
     for blocks in await asyncio.gather(read_all(), elsewhere):
         assert blocks == [data[r.offset : r.offset + 50] for r in references]
+
+
+@pytest.fixture(
+    params=["local", "http", "s3", "upstreams-local", "upstreams-http", "upstreams-s3", "metered"]
+)
+async def object_source(request, open_source):
+    source, url = open_source(request.param)
+    yield source, url
+    await source.aclose()
+
+
+async def test_tells_what_an_object_is_known_by_and_its_size(object_source, objects):
+    source, url = object_source
+    for name in ("granule.nc", "empty.bin", "store/v/a b+c=é.bin"):
+        state = await source.stat(f"{url}/{name}")
+        assert state.nbytes == len(objects[name])
+        # a server that refuses the range of an empty object may not say what it is known by
+        assert re.fullmatch(r'"[^"]+"', state.validator or ('"-"' if name == "empty.bin" else ""))
+    assert await source.stat(f"{url}/granule.nc") == await source.stat(f"{url}/granule.nc")
+    with pytest.raises(UpstreamObjectMissing):
+        await source.stat(f"{url}/absent.nc")
+    with pytest.raises(UpstreamRefused):
+        await source.stat(f"{url}-of-another-name/0")
+
+
+async def test_reads_an_object_that_is_still_the_same(object_source, objects):
+    source, url = object_source
+    address = f"{url}/granule.nc"
+    validator = (await source.stat(address)).validator
+    data = objects["granule.nc"]
+    assert await source.get(ChunkReference(address, 100, 50, validator)) == data[100:150]
+    assert await source.get(ChunkReference(address, validator=validator)) == data
+
+
+@pytest.mark.parametrize("length", [50, None])
+async def test_an_object_that_is_another_one_by_now_is_an_error_that_says_so(object_source, length):
+    source, url = object_source
+    reference = ChunkReference(f"{url}/granule.nc", 0, length, '"of-before"')
+    with pytest.raises(UpstreamChanged, match=r"replaced since.*Build the index again"):
+        await source.get(reference)
+
+
+@pytest.mark.parametrize("validator", ["W/" + '"weak"', "no date", '"a"\r\nX: y', '"', ""])
+async def test_refuses_what_nothing_can_be_known_by(object_source, validator):
+    source, url = object_source
+    with pytest.raises(UpstreamError):
+        await source.get(ChunkReference(f"{url}/granule.nc", 0, 10, validator))
 
 
 @pytest.fixture(params=["local", "s3", "upstreams-local", "upstreams-s3", "metered"])

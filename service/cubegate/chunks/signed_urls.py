@@ -99,7 +99,7 @@ def seconds_to_keep(query: str) -> float:
                 start = datetime.strptime(said[f"{kind}-date"], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
                 ends = start.timestamp() + int(said[f"{kind}-expires"])
         if "expires" in said:
-            ends = float(int(said["expires"]))
+            ends = float(said["expires"])
     except (KeyError, ValueError, OverflowError):
         pass
     left = min(ends - now, _LONGEST)
