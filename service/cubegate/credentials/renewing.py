@@ -7,6 +7,7 @@ import copy
 import logging
 import threading
 import time
+import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -105,12 +106,11 @@ class Renewing(Secretive, Generic[T]):
                 raise self._refused()
 
     def _force(self, now: float, lease: Lease[T] | None, rejected: T) -> Future[Lease[T] | UpstreamError]:
-        if lease is None:
-            return self._start_unless_paused(now, rejected)
-        if 0 <= now - self._forced_at < _PAUSE_FORCED:
+        if lease is not None and 0 <= now - self._forced_at < _PAUSE_FORCED:
             raise self._refused()
         flight = self._start_unless_paused(now, rejected)
-        self._forced_at = now
+        if lease is not None:
+            self._forced_at = now
         return flight
 
     def _valid(self, now: float) -> Lease[T] | None:
@@ -149,8 +149,11 @@ class Renewing(Secretive, Generic[T]):
             outcome = error.with_traceback(None)
         except TimeoutError:
             outcome = UpstreamUnavailable(f"The credentials {self._name!r} did not arrive in time.")
+        except Exception as error:  # noqa: BLE001 - the edge of a thread, and nobody is left waiting
+            # without its text, which may quote a secret
+            where = "".join(traceback.format_tb(error.__traceback__))
+            logger.error("A defect, %s, in fetching credentials:\n%s", type(error).__name__, where)  # noqa: TRY400
         finally:
-            # after a defect too: nobody is left waiting
             self._land(flight, outcome)
 
     def _checked(self, lease: Lease[T]) -> Lease[T]:
@@ -168,6 +171,8 @@ class Renewing(Secretive, Generic[T]):
             self._flight = None
             if isinstance(outcome, UpstreamError):
                 self._failure, self._failed_at = outcome, now
+                # nothing new came that could be refused
+                self._forced_at = float("-inf")
             else:
                 self._failure, self._lease = None, outcome
                 self._renew_at = outcome.expires - min(_MOST_LEFT, _PART_LEFT * (outcome.expires - now))
