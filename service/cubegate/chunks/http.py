@@ -104,8 +104,11 @@ class HTTPObjects:
     ) -> tuple[Answer, AnyJudge]:
         """Return an accepted answer to `reference` and what judged it; `until` is by the monotonic clock."""
         expected = self._signed.expected
-        signed = await self._find_signed(origin, until)
-        if signed is not None:
+        # twice, since another read may know a newer one by then
+        for _ in range(2):
+            signed = await self._find_signed(origin, until)
+            if signed is None:
+                break
             try:
                 token = await self._token(signed, until)
                 return await self._reading(origin, reference, token, until).run(signed, judged)

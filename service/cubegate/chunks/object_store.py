@@ -110,12 +110,12 @@ class S3Objects:
                 try:
                     return await read(signing.store)
                 except (BaseError, FileNotFoundError) as error:
-                    refused = translated(error, address, known=signing.keys is not None)
+                    refused = translated(error, address, signing.keys)
                 signing = await self._renewed(signing, refused)
                 try:
                     return await read(signing.store)
                 except (BaseError, FileNotFoundError) as error:
-                    refused = translated(error, address, known=True)
+                    refused = translated(error, address, signing.keys)
                 if isinstance(refused, UpstreamDenied) and self._renewal is not None:
                     self._renewal.was_in_vain()
                 raise refused

@@ -9,6 +9,7 @@ from obstore.exceptions import BaseError, PermissionDeniedError, PreconditionErr
 from cubegate.chunks.address import Address
 from cubegate.chunks.refusals import denied, state_of
 from cubegate.chunks.validators import changed
+from cubegate.credentials import S3Keys
 from cubegate.errors import UpstreamError, UpstreamMismatch, UpstreamObjectMissing, UpstreamUnavailable
 
 _STATUS = re.compile(r"Server returned non-2xx status code: ([0-9]{3})")
@@ -25,8 +26,8 @@ def status_of(error: BaseError | FileNotFoundError) -> int | None:
     return int(status[1]) if status is not None else None
 
 
-def translated(error: BaseError | FileNotFoundError, address: Address, *, known: bool) -> UpstreamError:
-    """Return what `error` means; `known` says whether the request was signed."""
+def translated(error: BaseError | FileNotFoundError, address: Address, keys: S3Keys | None) -> UpstreamError:
+    """Return what `error` means as an answer to a request signed with `keys`."""
     if isinstance(error, PreconditionError):
         return changed(address)
     if isinstance(error, FileNotFoundError):
@@ -38,7 +39,8 @@ def translated(error: BaseError | FileNotFoundError, address: Address, *, known:
         )
     state = _state(error)
     if state is not None:
-        return denied(address, state, known=known, status=status_of(error))
+        temporary = keys is not None and keys.session_token is not None
+        return denied(address, state, known=keys is not None, status=status_of(error), temporary=temporary)
     return _other(error, address)
 
 

@@ -30,6 +30,7 @@ _LOGIN_PAGE = re.compile(
 )
 _LOGIN_ADDRESS = re.compile(r"(?:https?:)?//[^/?#]*/oauth/authorize(?:[/?#]|$)", re.IGNORECASE)
 
+_IN_REGION = "The temporary keys of Earthdata work inside us-west-2 only."
 _NAME_CREDENTIALS = "Name credentials for it under upstreams."
 _MENDS = {
     "denied": "Check that the credentials of this upstream may read it.",
@@ -40,8 +41,7 @@ _MENDS = {
     "are read from.",
     "expired": "The token or keys have expired. Put others where the credentials of this upstream are "
     "read from.",
-    "out-of-region": "Set region for it under upstreams to the region of the bucket. The temporary keys of "
-    "Earthdata work inside us-west-2 only.",
+    "out-of-region": f"Set region for it under upstreams to the region of the bucket. {_IN_REGION}",
     "no-credentials": _NAME_CREDENTIALS,
 }  # fmt: skip
 
@@ -58,8 +58,13 @@ def state_of(status: int, text: str) -> str | None:
     return None
 
 
-def denied(address: Address, state: str, *, known: bool, status: int | None = None) -> UpstreamDenied:
-    """Build the error of a refusal; `known` says whether credentials were sent at all."""
+def denied(
+    address: Address, state: str, *, known: bool, status: int | None = None, temporary: bool = False
+) -> UpstreamDenied:
+    """Build the error of a refusal.
+
+    `known` says whether credentials were sent at all, `temporary` whether they were temporary keys.
+    """
     said = f" (HTTP {status})" if status is not None else ""
     problem = f"{address} refuses access{said}."
     if state == "login-page":
@@ -67,7 +72,8 @@ def denied(address: Address, state: str, *, known: bool, status: int | None = No
     if not known and state in {"denied", "login-page", "bad-token", "expired"}:
         state = "no-credentials" if state in RENEWABLE else state
         return UpstreamDenied(problem, state=state, mend=_NAME_CREDENTIALS)
-    return UpstreamDenied(problem, state=state, mend=_MENDS[state])
+    also = f" {_IN_REGION}" if temporary and state == "denied" else ""
+    return UpstreamDenied(problem, state=state, mend=f"{_MENDS[state]}{also}")
 
 
 def leads_to_login(location: str) -> bool:

@@ -63,7 +63,7 @@ async def read(start_server, open_http):
         remaining = list(answers)
         server = await start_server(lambda _: remaining.pop(0) if len(remaining) > 1 else remaining[0])
         run.server = server
-        source = open_http(server.url, **options)
+        run.source = source = open_http(server.url, **options)
         reference = (
             ChunkReference(f"{server.url}/{name}") if whole else ChunkReference(f"{server.url}/{name}", 3, 10)
         )
@@ -147,6 +147,26 @@ async def test_reads_a_whole_chunked_body(read):
 async def test_refuses_a_body_that_ends_with_the_connection_alone(read):
     with pytest.raises(UpstreamMismatch, match="how long"):
         await read(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + BODY, whole=True)
+
+
+async def test_refuses_a_whole_object_that_is_larger_than_any_is_meant_to_be(read, response, monkeypatch):
+    monkeypatch.setattr("cubegate.chunks.answers.LARGEST_OBJECT", 99)
+    with pytest.raises(UpstreamMismatch, match="larger than the 99 bytes"):
+        await read(response(200, [], BODY), whole=True)
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with pytest.raises(UpstreamMismatch, match="more than the 99 bytes"):
+        await read(head + b"32\r\n" + BODY[:50] + b"\r\n32\r\n" + BODY[50:] + b"\r\n", whole=True)
+    assert len(read.server.requests) == 1
+    assert await read(response(200, [], BODY[1:]), whole=True) == BODY[1:]
+
+
+async def test_a_body_longer_than_announced_is_cut_where_it_should_end(read, response):
+    long = response(200, [], BODY, length=60)
+    assert await read(long, whole=True) == BODY[:60]
+    # what came behind it is not taken for the next answer
+    source, url = read.source, read.server.url
+    read.server.answer = lambda _: response(200, [], b"next")
+    assert await source.get(ChunkReference(f"{url}/y")) == b"next"
 
 
 @pytest.mark.parametrize("media_type", ["text/html", "Text/HTML; charset=utf-8", "application/xhtml+xml"])

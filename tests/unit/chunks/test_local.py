@@ -7,7 +7,13 @@ import pytest
 from cubegate.chunks.address import parse_address
 from cubegate.chunks.local import LocalFiles
 from cubegate.chunks.source import ChunkReference
-from cubegate.errors import UpstreamMismatch, UpstreamObjectMissing, UpstreamRefused, UpstreamUnavailable
+from cubegate.errors import (
+    UpstreamChanged,
+    UpstreamMismatch,
+    UpstreamObjectMissing,
+    UpstreamRefused,
+    UpstreamUnavailable,
+)
 
 
 @pytest.fixture
@@ -98,3 +104,50 @@ async def test_names_with_special_characters_are_listed_as_they_are_read(root, s
     (listed,) = await source.list(f"{root.as_uri()}/odd")
     assert await source.get(ChunkReference(listed)) == name.encode()
     assert await source.get(ChunkReference((root / "odd" / name).as_uri())) == name.encode()
+
+
+async def test_a_file_that_was_written_over_is_known_by_its_size_or_time(root, source):
+    file, url = root / "a.bin", (root / "a.bin").as_uri()
+    before = (await source.stat(url)).validator
+    reference = ChunkReference(url, 2, 3, before)
+    assert await source.get(reference) == b"234"
+    # the same size at another time
+    file.write_bytes(b"abcdefghij")
+    os.utime(file, ns=(0, 1_000_000_000))
+    with pytest.raises(UpstreamChanged):
+        await source.get(reference)
+    # another size at the same time
+    at = file.stat()
+    early = (await source.stat(url)).validator
+    file.write_bytes(b"abcdefghijk")
+    os.utime(file, ns=(at.st_atime_ns, at.st_mtime_ns))
+    with pytest.raises(UpstreamChanged):
+        await source.get(ChunkReference(url, 2, 3, early))
+    assert await source.get(ChunkReference(url, 2, 3, (await source.stat(url)).validator)) == b"cde"
+
+
+async def test_a_file_that_is_written_over_while_it_is_read_is_an_error(root, source, monkeypatch):
+    file, url = root / "a.bin", (root / "a.bin").as_uri()
+    validator, pread = (await source.stat(url)).validator, os.pread
+
+    def read_and_change(*arguments):
+        data = pread(*arguments)
+        file.write_bytes(b"abcdefghij")
+        os.utime(file, ns=(0, 1_000_000_000))
+        return data
+
+    monkeypatch.setattr(os, "pread", read_and_change)
+    with pytest.raises(UpstreamChanged):
+        await source.get(ChunkReference(url, 2, 3, validator))
+
+
+async def test_a_file_larger_than_any_is_meant_to_be_is_not_read_whole(root, source, monkeypatch):
+    monkeypatch.setattr("cubegate.chunks.local.LARGEST_OBJECT", 9)
+    with pytest.raises(UpstreamMismatch, match="larger than the 9 bytes"):
+        await source.get(ChunkReference((root / "a.bin").as_uri()))
+    assert await source.get(ChunkReference((root / "a.bin").as_uri(), 0, 10)) == b"0123456789"
+
+
+async def test_a_folder_is_known_by_nothing(root, source):
+    with pytest.raises(UpstreamObjectMissing):
+        await source.stat(root.as_uri())

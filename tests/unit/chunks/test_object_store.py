@@ -12,6 +12,7 @@ from cubegate.chunks.object_store import S3Objects
 from cubegate.chunks.source import ChunkReference
 from cubegate.credentials import open_credentials
 from cubegate.errors import (
+    UpstreamChanged,
     UpstreamDenied,
     UpstreamMismatch,
     UpstreamObjectMissing,
@@ -201,3 +202,55 @@ async def test_keys_are_sent_to_the_letter(start_server, part):
     source = s3_objects("s3://bucket/", server.url)
     await source.get(ChunkReference("s3://bucket/a b%20+é.nc", 3, 10))
     assert server.requests[0].target == "/bucket/a%20b%2520%2B%C3%A9.nc"
+
+
+DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
+DATED = [f"Last-Modified: {DATE}"]
+
+
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize(
+    ("validator", "headers", "sent"),
+    [('"a"', META, {"if-match": '"a"'}), (DATE, META, {"if-unmodified-since": DATE}),
+     ('"a"', DATED, {"if-match": '"a"'}), (DATE, ['ETag: "a"'], {"if-unmodified-since": DATE})],
+)  # fmt: skip
+async def test_asks_for_the_object_as_it_was(start_server, response, *, whole, validator, headers, sent):
+    answer = (
+        response(200, headers, BODY)
+        if whole
+        else response(206, ["Content-Range: bytes 3-12/100", *headers], BODY[3:13])
+    )
+    server = await start_server(lambda _: answer)
+    bounds = () if whole else (3, 10)
+    reference = ChunkReference("s3://bucket/x", *bounds, validator=validator)
+    source = s3_objects("s3://bucket/", server.url)
+    assert await source.get(reference) == (BODY if whole else BODY[3:13])
+    assert {
+        name: value for name, value in server.requests[0].headers.items() if name.startswith("if-")
+    } == sent
+
+
+@pytest.mark.parametrize("validator", ['"b"', "Wed, 21 Oct 2015 07:28:01 GMT"])
+async def test_another_object_is_an_error_though_the_store_ignored_the_question(
+    start_server, part, response, validator
+):
+    for answer in (part(), response(412, [], b"<Error><Code>PreconditionFailed</Code></Error>")):
+        server = await start_server(lambda _, answer=answer: answer)
+        source = s3_objects("s3://bucket/", server.url)
+        with pytest.raises(UpstreamChanged, match="replaced"):
+            await source.get(ChunkReference("s3://bucket/x", 3, 10, validator))
+        assert len(server.requests) == 1
+
+
+async def test_a_range_that_is_cut_is_an_error_with_a_validator_too(start_server, part):
+    server = await start_server(lambda _: part("bytes 3-7/8", BODY[3:8]))
+    with pytest.raises(UpstreamMismatch, match="5 bytes where 10"):
+        await s3_objects("s3://bucket/", server.url).get(ChunkReference("s3://bucket/x", 3, 10, '"a"'))
+
+
+async def test_a_web_page_and_a_giant_are_not_taken_for_whole_objects(read, response, monkeypatch):
+    with pytest.raises(UpstreamMismatch, match="web page"):
+        await read(response(200, [*META, "Content-Type: text/html"], b"<html>"), whole=True)
+    monkeypatch.setattr("cubegate.chunks.object_store.LARGEST_OBJECT", 99)
+    with pytest.raises(UpstreamMismatch, match="larger than the 99 bytes"):
+        await read(response(200, META, BODY), whole=True)
