@@ -50,10 +50,15 @@ def origin_of(url: str) -> tuple[str, str, int] | None:
     return scheme, parts.hostname.lower(), port or _DEFAULT_PORTS[scheme]
 
 
-def redirect_target(asked: str, location: str) -> tuple[tuple[str, str, int] | None, str]:
-    """Where an answer of `asked` redirects to: its origin, as `origin_of` gives it, and its path."""
+def redirect_target(asked: str, location: str) -> str:
+    """The address that an answer of `asked` redirects to; empty where it is none."""
     try:
         target = urljoin(asked, location)
-        return origin_of(target), urlsplit(target).path
     except ValueError:
-        return None, ""
+        return ""
+    return target if origin_of(target) is not None else ""
+
+
+def is_login_page(address: str) -> bool:
+    """Whether `address` is where any Earthdata Login asks for user and password."""
+    return urlsplit(address).path.endswith("/oauth/authorize")

@@ -11,8 +11,10 @@ from cubegate.credentials.address import check_address
 from cubegate.credentials.asking import Answer, ask
 from cubegate.credentials.earthdata import open_token
 from cubegate.credentials.environment import is_printable
+from cubegate.credentials.login_session import ask_in_session
+from cubegate.credentials.login_token import LoginToken
 from cubegate.credentials.provider import BearerToken, S3Keys, Secretive, as_keys
-from cubegate.credentials.refusal import not_accepted, refusal
+from cubegate.credentials.refusal import not_accepted, refusal, to_login
 from cubegate.credentials.renewing import Lease, Renewing
 from cubegate.errors import ConfigurationError, UpstreamDenied
 from cubegate.settings import CredentialSettings
@@ -46,6 +48,7 @@ class EarthdataKeys(Secretive):
         self._endpoint = check_address(settings.endpoint, f"{key}.endpoint")
         self._token = open_token(name, settings, environment, clock=clock)
         self._login = settings.login.rstrip("/")
+        self._takes_tokens = True
         self._keys = Renewing(name, self._fetch, refused=self._refused, clock=clock)
 
     def __repr__(self) -> str:
@@ -60,17 +63,38 @@ class EarthdataKeys(Secretive):
         return await self._keys.renew(as_keys(rejected))
 
     async def _fetch(self, rejected: S3Keys | None) -> Lease[S3Keys]:  # noqa: ARG002 - each answer has new ones
-        token = await self._token.for_url(self._endpoint)
-        answer = await self._ask(token)
-        if not_accepted(answer, self._login):
-            answer = await self._ask(await self._token.renew(self._endpoint, token))
-        lease = _read_keys(answer.document()) if answer.status == 200 else None
-        if lease is None:
-            raise refusal(answer, login=self._login, mend=self._token.mend)
+        answer = await self._ask_by_token() if self._takes_tokens else await self._ask()
+        account = self._token.account if isinstance(self._token, LoginToken) else None
+        if account is None or not to_login(answer, self._login):
+            return self._read(answer, self._token.mend)
+        answer = await ask_in_session(answer, self._login, account.authorization())
+        lease = self._read(answer, account.mend)
+        self._takes_tokens = False
         return lease
 
-    async def _ask(self, token: BearerToken) -> Answer:
-        return await ask("GET", self._endpoint, f"Bearer {token.token}")
+    def _read(self, answer: Answer, mend: str) -> Lease[S3Keys]:
+        lease = _read_keys(answer.document()) if answer.status == 200 else None
+        if lease is None:
+            self._takes_tokens = True
+            raise refusal(answer, login=self._login, mend=mend)
+        return lease
+
+    async def _ask_by_token(self) -> Answer:
+        token = await self._token.for_url(self._endpoint)
+        answer = await self._ask(token)
+        if not not_accepted(answer, self._login):
+            return answer
+        try:
+            return await self._ask(await self._token.renew(self._endpoint, token))
+        except UpstreamDenied:
+            if isinstance(self._token, LoginToken):
+                # the password may do where no token does
+                return answer
+            raise
+
+    async def _ask(self, token: BearerToken | None = None) -> Answer:
+        authorization = None if token is None else f"Bearer {token.token}"
+        return await ask("GET", self._endpoint, authorization=authorization)
 
     def _refused(self) -> UpstreamDenied:
         return UpstreamDenied(

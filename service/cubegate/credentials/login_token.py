@@ -43,7 +43,7 @@ class LoginToken(Secretive):
     def __init__(
         self, name: str, account: Account, login: str, *, clock: Callable[[], float] = time.time
     ) -> None:
-        self._name, self._account, self._login, self._clock = name, account, login, clock
+        self._name, self.account, self._login, self._clock = name, account, login, clock
         self._tokens = Renewing(name, self._fetch, refused=self._refused, clock=clock)
         self.mend = (
             f"Revoke the tokens at {login} (Generate Token) that do not work, so that new ones can be made."
@@ -74,13 +74,17 @@ class LoginToken(Secretive):
         return found
 
     async def _ask(self, method: str, name: str) -> Answer:
-        answer = await ask(method, f"{self._login}/api/users/{name}", self._account.authorization())
+        answer = await ask(
+            method,
+            f"{self._login}/api/users/{name}",
+            authorization=self.account.authorization(),
+        )
         if answer.status != 200:
             raise self._refusal(answer)
         return answer
 
     def _refusal(self, answer: Answer) -> UpstreamError:
-        return refusal(answer, login=self._login, mend=self._account.mend)
+        return refusal(answer, login=self._login, mend=self.account.mend)
 
     def _lease(self, entry: Any) -> Lease[BearerToken] | None:
         """The token of one entry; None where there is none, or it has expired."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cubegate.credentials.address import origin_of, redirect_target
+from cubegate.credentials.address import is_login_page, origin_of, redirect_target
 from cubegate.credentials.asking import Answer
 from cubegate.errors import UpstreamDenied, UpstreamError, UpstreamUnavailable
 
@@ -10,11 +10,16 @@ _WEB_PAGES = {"text/html", "application/xhtml+xml"}
 _REDIRECTS = range(300, 400)
 
 
+def to_login(answer: Answer, login: str) -> bool:
+    """Whether `answer` redirects to the page where one logs in at `login`, Earthdata Login's address."""
+    target = redirect_target(answer.asked, answer.location)
+    return answer.status in _REDIRECTS and is_login_page(target) and origin_of(target) == origin_of(login)
+
+
 def not_accepted(answer: Answer, login: str) -> bool:
-    """Whether `answer` says that the token or password is no good; `login` is Earthdata Login's address."""
-    if answer.status in _REDIRECTS:
-        origin, path = redirect_target(answer.asked, answer.location)
-        return origin == origin_of(login) and path.endswith("/oauth/authorize")
+    """Whether `answer` says that the token or password is no good."""
+    if to_login(answer, login):
+        return True
     # some archives call a missing EULA an invalid token too
     if answer.status in {400, 401, 403} and not _speaks_of_eula(answer):
         return answer.status == 401 or b"invalid_token" in answer.body
@@ -39,7 +44,11 @@ def refusal(answer: Answer, *, login: str, mend: str) -> UpstreamError:
         )
     if answer.status == 200 and answer.media_type in _WEB_PAGES:
         return UpstreamDenied(
-            f"{asked} answered a web page.", state="login-page", mend="Check that this address is right."
+            f"{asked} answered a web page.",
+            state="login-page",
+            mend=f"Sign in at {login}/profile and approve the application of this archive."
+            if asked == login
+            else "Check that this address is right.",
         )
     if answer.status in range(400, 500):
         return UpstreamDenied(
@@ -50,8 +59,7 @@ def refusal(answer: Answer, *, login: str, mend: str) -> UpstreamError:
 
 
 def _redirected(answer: Answer) -> UpstreamDenied:
-    _, path = redirect_target(answer.asked, answer.location)
-    if path.endswith("/oauth/authorize"):
+    if is_login_page(redirect_target(answer.asked, answer.location)):
         return UpstreamDenied(
             f"{answer.asked} belongs to another login than the configured one.",
             state="login-page",

@@ -42,7 +42,7 @@ def reply(body, head=OK):
 
 async def test_an_answer_is_given_as_it_is(serve):
     address, arrived = await serve(reply(b'{"a": 1}'))
-    answer = await asking.ask("POST", address, "Bearer token-value")
+    answer = await asking.ask("POST", address, authorization="Bearer token-value")
     assert (answer.status, answer.media_type, answer.document()) == (200, "application/json", {"a": 1})
     assert arrived[0].startswith(b"POST /keys HTTP/1.1\r\n")
     assert b"Authorization: Bearer token-value\r\n" in arrived[0]
@@ -57,9 +57,9 @@ async def test_no_redirect_is_followed_and_no_proxy_netrc_or_cookie_taken(serve,
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     head = f"HTTP/1.1 302 Found\r\nLocation: {elsewhere}\r\nSet-Cookie: a=b\r\n"
     address, _ = await serve(reply(b"", head))
-    answer = await asking.ask("GET", address, "Bearer token-value")
+    answer = await asking.ask("GET", address, authorization="Bearer token-value")
     assert (answer.status, answer.location) == (302, elsewhere)
-    await asking.ask("GET", address, "Bearer token-value")
+    await asking.ask("GET", address, authorization="Bearer token-value")
     assert len(arrived) == 2
     assert all(b"Bearer token-value" in seen and b"Cookie" not in seen for seen in arrived)
 
@@ -79,7 +79,7 @@ async def test_no_redirect_is_followed_and_no_proxy_netrc_or_cookie_taken(serve,
 async def test_answers_that_cannot_be_used(serve, no_retries, answer):
     address, arrived = await serve(answer)
     with pytest.raises(UpstreamUnavailable) as caught:
-        await asking.ask("GET", address, "Bearer token-value")
+        await asking.ask("GET", address, authorization="Bearer token-value")
     # the client itself asks twice where a connection just ends
     assert len(arrived) in {3, 6}
     assert address in str(caught.value)
@@ -90,26 +90,29 @@ async def test_answers_that_cannot_be_used(serve, no_retries, answer):
 async def test_a_full_body_is_read(serve):
     body = b'"' + b"x" * (asking._LARGEST_BODY - 2) + b'"'
     address, _ = await serve(reply(body))
-    assert len((await asking.ask("GET", address, "Bearer x")).document()) == asking._LARGEST_BODY - 2
+    assert (
+        len((await asking.ask("GET", address, authorization="Bearer x")).document())
+        == asking._LARGEST_BODY - 2
+    )
 
 
 async def test_one_that_does_not_answer_is_not_waited_for(serve, monkeypatch):
     monkeypatch.setattr(asking, "_DEADLINE", 0.2)
     address, arrived = await serve(b"HTTP/1.1 200 OK\r\n", stays=True)
     with pytest.raises(UpstreamUnavailable, match="did not answer"):
-        await asyncio.wait_for(asking.ask("GET", address, "Bearer x"), 30)
+        await asyncio.wait_for(asking.ask("GET", address, authorization="Bearer x"), 30)
     assert len(arrived) == 1
 
 
 async def test_one_that_is_not_there(no_retries, unused_tcp_port):
     with pytest.raises(UpstreamUnavailable, match="cannot be reached"):
-        await asking.ask("GET", f"http://127.0.0.1:{unused_tcp_port}/", "Bearer x")
+        await asking.ask("GET", f"http://127.0.0.1:{unused_tcp_port}/", authorization="Bearer x")
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"\xff", b"[" * 60_000])
 async def test_what_is_no_json_is_no_document(serve, body):
     address, _ = await serve(reply(body))
-    assert (await asking.ask("GET", address, "Bearer x")).document() is None
+    assert (await asking.ask("GET", address, authorization="Bearer x")).document() is None
 
 
 def test_the_client_is_only_imported_by_who_asks():

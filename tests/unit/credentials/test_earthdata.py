@@ -2,11 +2,15 @@
 
 import logging
 from datetime import UTC, datetime, timedelta
+from urllib.parse import quote
 
 import pytest
 
 from cubegate.credentials import BearerToken, S3Keys, open_credentials
+from cubegate.credentials.asking import Answer
+from cubegate.credentials.login_session import ask_in_session
 from cubegate.credentials.login_token import _end_of_day
+from cubegate.credentials.refusal import refusal
 from cubegate.errors import ConfigurationError, UpstreamDenied, UpstreamUnavailable
 from cubegate.settings import CredentialSettings
 
@@ -235,6 +239,73 @@ async def test_a_password_may_hold_spaces_and_letters_of_all_kinds(double, open_
     double.password = "pass wörd: value"
     provider = open_one(kind="earthdata", **ACCOUNT)
     assert await provider.for_url(double.granules_url) == BearerToken(double.token)
+
+
+async def test_an_endpoint_that_takes_no_token_is_logged_in_to(double, clock, open_one):
+    double.redirect_flow = True
+    provider = open_one(**ACCOUNT)
+    for time in range(3):
+        keys = await provider.for_url(URL)
+        assert double.good_key(keys.access_key_id, keys.session_token)
+        # a token is tried the first time alone
+        assert double.count("login", "/api/") == 3
+        assert (
+            double.count("login", "/oauth/authorize") == double.count("s3credentials", "/login") == time + 1
+        )
+        clock.advance(double.keys_lifetime)
+    for seen in double.requests:
+        kind = seen.headers.get("authorization", "none").partition(" ")[0]
+        assert kind == "Basic" if seen.origin == "login" else kind in {"Bearer", "none"}
+        assert "cookie" not in seen.headers or seen.origin == "s3credentials"
+        assert not ("cookie" in seen.headers and kind != "none")
+    assert len([seen for seen in double.requests if "Bearer" in seen.headers.get("authorization", "")]) == 1
+    assert {seen.origin for seen in double.requests} == {"login", "s3credentials"}
+
+
+async def test_without_a_password_nobody_logs_in(double, open_one):
+    double.redirect_flow = True
+    assert (await refused(open_one(token_env="TOKEN"))).state == "bad-token"
+    assert double.count("login") == 0
+
+
+async def test_a_password_that_stops_being_accepted_is_named(double, clock, open_one):
+    double.redirect_flow = True
+    provider = open_one(**ACCOUNT)
+    await provider.for_url(URL)
+    double.password = "changed-value"
+    clock.advance(double.keys_lifetime)
+    error = await refused(provider)
+    assert error.state == "login-page"
+    assert f"Sign in at {double.login_url}/profile" in error.mend
+    # by the token API it can be told from an application that is not approved
+    clock.advance(31)
+    double.expire_tokens()
+    clock.advance(61 * 86400)
+    error = await refused(provider)
+    assert error.state == "bad-token"
+    assert "the variable NAME" in error.mend
+
+
+@pytest.mark.parametrize(
+    "back",
+    ["{granules}/login", "http://[", "//elsewhere.example.org/", "ftp://a/", "{login}/oauth/authorize"],
+)
+async def test_a_login_that_leads_elsewhere_is_not_followed(double, back, monkeypatch):
+    back = back.format(**double.origins)
+    there = f"{double.login_url}/oauth/authorize?redirect_uri={quote(back, safe='')}&state=x"
+    asked = []
+
+    async def ask(method, address, **sent):
+        asked.append((address, sorted(sent)))
+        return Answer(sent["shown"], 302, "", back, b"")
+
+    monkeypatch.setattr("cubegate.credentials.login_session.ask", ask)
+    first = Answer(double.s3credentials_url, 302, "", there, b"")
+    answer = await ask_in_session(first, double.login_url, "Basic x")
+    assert asked == [(there, ["authorization", "shown"])]
+    error = refusal(answer, login=double.login_url, mend="Mend.")
+    assert isinstance(error, UpstreamDenied)
+    assert "elsewhere.example.org" not in str(error)
 
 
 async def test_sets_that_say_the_same_share_one_provider(double, clock):
