@@ -155,7 +155,9 @@ def create_app(
     spool = Spool(2 * settings.limits.bytes)
     admission = Admission(settings.limits.requests)
     queries = QueryLimit(settings.limits.queries)
-    app.state.services = Services(catalog, settings.limits, queries, output_formats(), spool, counted)
+    app.state.services = Services(
+        catalog, settings.limits, queries, output_formats(), spool, counted, upstreams.states
+    )
     app.include_router(health_router)
     app.include_router(metrics_router)
     register_problems(app)

@@ -12,6 +12,7 @@ from cubegate.api.admission import QueryLimit
 from cubegate.api.spool import Spool
 from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.datacube import Datacube
+from cubegate.chunks.upstream_states import UpstreamStates
 from cubegate.formats.output import OutputFormat
 from cubegate.metrics.metrics import Metrics
 from cubegate.settings import LimitSettings
@@ -27,6 +28,7 @@ class Services:
     formats: Mapping[str, OutputFormat]
     spool: Spool
     metrics: Metrics
+    upstreams: UpstreamStates
 
 
 def services(request: Request) -> Services:

@@ -13,7 +13,7 @@ from rich.progress import Progress
 from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.datacube import Datacube
 from cubegate.chunks.concurrency import run_all
-from cubegate.errors import CubegateError, InvalidMetadata
+from cubegate.errors import CubegateError, InvalidMetadata, UpstreamDenied
 from cubegate.index.index import Index
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.table import UNALLOCATED
@@ -43,7 +43,7 @@ async def check_cube(catalog: Catalog, name: str, samples: int, console: Console
     try:
         cube = await catalog.get(name)
     except CubegateError as error:
-        _print(console, f"{name}: cannot be opened: {error}", "red")
+        _print(console, f"{name}: cannot be opened: {_said(error)}", "red")
         return 1
     arrays = list(cube.store.hierarchy.arrays.values())
     found = _Findings(notes=list(cube.notes))
@@ -75,7 +75,7 @@ async def _check_metadata(cube: Datacube, found: _Findings) -> None:
         except InvalidMetadata as error:
             found.notes.append(f"{where}{error}")
         except CubegateError as error:
-            found.failures.append(f"{where}its coordinates cannot be read: {error}")
+            found.failures.append(f"{where}its coordinates cannot be read: {_said(error)}")
     if isinstance(cube.store.locator, Index):
         try:
             await asyncio.to_thread(cube.store.locator.verify)
@@ -106,9 +106,14 @@ async def _read(store: EncodedStore, array: ArrayMetadata, chunk: tuple[int, ...
             return None
         values = await asyncio.to_thread(decode, array, data)
     except CubegateError as error:
-        return f"{array.path} chunk {chunk}: {type(error).__name__}: {error}"
+        return f"{array.path} chunk {chunk}: {type(error).__name__}: {_said(error)}"
     inside = zip(array.shape, chunk, values.shape, strict=True)
     return int(np.prod([min(size - part * length, length) for size, part, length in inside], dtype=np.int64))
+
+
+def _said(error: CubegateError) -> str:
+    # an upstream's refusal goes by the name that /readyz and the log have for it
+    return f"{error.state}: {error}" if isinstance(error, UpstreamDenied) else str(error)
 
 
 def _written(store: EncodedStore, array: ArrayMetadata) -> NDArray[np.int64] | None:

@@ -76,6 +76,11 @@ def denied(
     return UpstreamDenied(problem, state=state, mend=f"{_MENDS[state]}{also}")
 
 
+def what_to_do(state: str) -> str:
+    """Return what an operator does about `state`, in words that anybody may see."""
+    return _MENDS.get(state, _MENDS["denied"])
+
+
 def leads_to_login(location: str) -> bool:
     """Whether a redirect to `location` is one to a login."""
     return _LOGIN_ADDRESS.match(location) is not None

@@ -9,7 +9,9 @@ import zarr
 from rich.console import Console
 
 from cubegate.catalog.checking import check_cube, sample_chunks
+from cubegate.errors import UpstreamDenied
 from cubegate.index.zarr_v2 import parse_array_v2
+from cubegate.store.encoded import EncodedStore
 
 KERCHUNK = "source: {kind: kerchunk, href: ../stack/stack.json}"
 
@@ -113,3 +115,19 @@ async def test_what_cannot_be_opened_is_one_failure(opened, stack):
     failures, lines = await check(catalog)
     assert failures == 1
     assert lines[0].startswith("cube: cannot be opened: ")
+
+
+async def test_a_refusal_is_printed_by_its_name_and_with_what_to_do(opened, stack, monkeypatch):
+    catalog = opened(cube=KERCHUNK)
+
+    async def refuse(*_):
+        raise UpstreamDenied("s3://bucket/x refuses access.", state="eula", mend="Accept the licence.")
+
+    monkeypatch.setattr(EncodedStore, "get", refuse)
+    failures, lines = await check(catalog, samples=1)
+    assert failures > 0
+    said = "UpstreamDenied: eula: s3://bucket/x refuses access. Accept the licence."
+    assert lines[0].endswith(said)
+    monkeypatch.setattr(catalog, "get", refuse)
+    _, lines = await check(catalog)
+    assert lines == ["cube: cannot be opened: eula: s3://bucket/x refuses access. Accept the licence."]
