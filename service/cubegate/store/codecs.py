@@ -58,10 +58,12 @@ class _Crc32c:
 class _Arithmetic:
     """A codec of numcodecs that computes values; those that do not fit are as it leaves them."""
 
-    def __init__(self, configuration: Mapping[str, Any]) -> None:
-        self._codec = numcodecs.get_codec(dict(configuration))
+    def __init__(self, configuration: Mapping[str, Any], encoded: Size) -> None:
+        self._codec, self._encoded = numcodecs.get_codec(dict(configuration)), encoded
 
     def decode(self, data: Any) -> Any:
+        if memoryview(data).nbytes > self._encoded.nbytes:
+            raise ValueError("there is more of it than one chunk takes")
         with np.errstate(all="ignore"):
             return self._codec.decode(data)
 
@@ -114,12 +116,13 @@ def open_steps(array: ArrayMetadata, encoding: Sequence[Mapping[str, Any]], size
     """
     steps: list[Codec] = []
     for configuration in encoding:
-        steps.insert(0, _open(array, configuration, size))
-        size = _encoded_size(array, configuration, size)
+        encoded = _encoded_size(array, configuration, size)
+        steps.insert(0, _open(array, configuration, size, encoded))
+        size = encoded
     return steps
 
 
-def _open(array: ArrayMetadata, configuration: Mapping[str, Any], size: Size | None) -> Codec:
+def _open(array: ArrayMetadata, configuration: Mapping[str, Any], size: Size | None, encoded: Size) -> Codec:
     identifier = configuration["id"]
     count = math.prod(array.chunk_shape)
     if identifier == "shuffle":
@@ -127,7 +130,7 @@ def _open(array: ArrayMetadata, configuration: Mapping[str, Any], size: Size | N
     if identifier == "crc32c" and "location" not in configuration:
         return _Crc32c()
     codec = _open_text(array, configuration) or open_inflating(configuration, size or text_size(count))
-    return codec or _Arithmetic(configuration)
+    return codec or _Arithmetic(configuration, encoded)
 
 
 def _open_text(array: ArrayMetadata, configuration: Mapping[str, Any]) -> Codec | None:

@@ -12,7 +12,9 @@ from typing import Any, Protocol
 
 import deflate
 import numcodecs
+import numpy as np
 import zstandard
+from numpy.typing import NDArray
 
 BLOSC_HEADER = 16
 
@@ -54,7 +56,7 @@ class _Zlib:
     def __init__(self, size: Size) -> None:
         self._size = size
 
-    def decode(self, data: Any) -> bytearray:
+    def decode(self, data: Any) -> bytearray | NDArray[np.uint8]:
         if self._size.exact:
             inflated: bytearray = deflate.zlib_decompress(data, self._size.nbytes)
             return inflated
@@ -65,7 +67,7 @@ class _Gzip:
     def __init__(self, size: Size) -> None:
         self._size = size
 
-    def decode(self, data: Any) -> bytearray:
+    def decode(self, data: Any) -> NDArray[np.uint8]:
         return _joined(_pieces(data, lambda: zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)), self._size)
 
 
@@ -73,7 +75,7 @@ class _Bz2:
     def __init__(self, size: Size) -> None:
         self._size = size
 
-    def decode(self, data: Any) -> bytearray:
+    def decode(self, data: Any) -> NDArray[np.uint8]:
         return _joined(_pieces(data, bz2.BZ2Decompressor), self._size)
 
 
@@ -83,7 +85,7 @@ class _Lzma:
         self._filters = configuration.get("filters") if self._format == lzma.FORMAT_RAW else None
         self._size = size
 
-    def decode(self, data: Any) -> bytearray:
+    def decode(self, data: Any) -> NDArray[np.uint8]:
         return _joined(_pieces(data, self._open), self._size)
 
     def _open(self) -> lzma.LZMADecompressor:
@@ -162,26 +164,31 @@ _BY_SIZE: Mapping[str, Callable[[Size], Codec]] = {
 
 def _pieces(data: Any, open_stream: Callable[[], Any]) -> Iterator[bytes]:
     """Decompress the streams that follow one another in `data`, piece by piece."""
-    left = bytes(data)
-    while left:
+    view, at = memoryview(data).cast("B"), 0
+    while at < len(view):
         stream = open_stream()
         while not stream.eof:
-            piece = stream.decompress(left, _PIECE)
             # zlib gives back what it did not come to, the others keep it
-            left = getattr(stream, "unconsumed_tail", b"")
-            if not piece and not stream.eof:
+            part = getattr(stream, "unconsumed_tail", b"")
+            if not part and getattr(stream, "needs_input", True):
+                part = view[at : at + _PIECE]
+                at += len(part)
+            piece = stream.decompress(part, _PIECE)
+            if not piece and not part and not stream.eof:
                 raise EOFError("the compressed data are cut")
             yield piece
-        left = stream.unused_data
+        at -= len(stream.unused_data)
 
 
-def _joined(pieces: Iterator[bytes], size: Size) -> bytearray:
-    joined = bytearray()
+def _joined(pieces: Iterator[bytes], size: Size) -> NDArray[np.uint8]:
+    # what nobody writes to takes no memory
+    joined, at = np.empty(size.nbytes, np.uint8), 0
     for piece in pieces:
-        joined += piece
-        if len(joined) > size.nbytes:
-            raise _too_large(len(joined), size)
-    return joined
+        if at + len(piece) > size.nbytes:
+            raise _too_large(at + len(piece), size)
+        joined[at : at + len(piece)] = np.frombuffer(piece, np.uint8)
+        at += len(piece)
+    return joined[:at]
 
 
 def _too_large(nbytes: int, size: Size) -> ValueError:

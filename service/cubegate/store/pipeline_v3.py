@@ -24,6 +24,7 @@ from cubegate.store.inflating import Codec, Size
 ARRAY_TO_BYTES = ("bytes", "vlen-utf8", "vlen-bytes", "sharding_indexed")
 _ABSENT = 2**64 - 1
 _ENTRY = 16
+_SLACK = 1024
 _INDEX_CODECS: tuple[Mapping[str, Any], ...] = ({"name": "bytes"}, {"name": "crc32c"})
 
 Decode = Callable[[Any], Any]
@@ -48,7 +49,7 @@ def open_pipeline(
         shards = _Shards(array, shape, serializer["configuration"], decode_of)
         # an inner chunk that cannot be compressed becomes a little larger
         inner = text_size(count).nbytes if array.dtype.hasobject else nbytes + nbytes // 32
-        size = Size(inner + shards.index_nbytes + 2**16 * shards.count, exact=False)
+        size = Size(inner + shards.index_nbytes + _SLACK * shards.count, exact=False)
         raw = {"name": "bytes", "configuration": {"endian": "little"}}
         last = [shards, *([_ArrayToArray(array, before, raw)] if before else [])]
     else:
