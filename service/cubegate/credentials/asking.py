@@ -83,9 +83,7 @@ async def _attempt(request: _Request, within: float) -> Answer:
     import aiohttp  # noqa: PLC0415
     import yarl  # noqa: PLC0415
 
-    session = aiohttp.ClientSession(
-        timeout=aiohttp.ClientTimeout(total=within), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
-    )
+    session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=within), trust_env=False)
     shown, headers = request.shown, request.headers
     try:
         url = yarl.URL(request.address, encoded=True)

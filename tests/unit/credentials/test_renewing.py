@@ -116,6 +116,13 @@ async def test_without_a_value_all_get_the_error_and_the_host_is_left_alone(
     assert await renewing.get() == 2
 
 
+async def test_all_who_wait_get_an_error_of_their_own(renewing, upstream):
+    upstream.error = UpstreamUnavailable("No.")
+    errors = await asyncio.gather(*[renewing.get() for _ in range(20)], return_exceptions=True)
+    assert [str(error) for error in errors] == ["No."] * 20
+    assert len({id(error) for error in errors}) == 20
+
+
 async def test_an_error_keeps_its_state_and_mend(renewing, upstream):
     upstream.error = UpstreamDenied("No.", state="eula", mend="Accept it.")
     for _ in range(2):
