@@ -55,6 +55,7 @@ from cubegate.metrics.metrics import Metrics
 from cubegate.query.crs import lonlat, parse_crs, transform_points
 from cubegate.settings import CacheSettings, Settings, load_settings
 from cubegate.store.bridge import LoopThread
+from cubegate.store.decoder import Decoder
 
 PLUGIN_PREFIX = "cubegate_"
 CONFIG_VARIABLE = "CUBEGATE_CONFIG"
@@ -238,10 +239,13 @@ async def index_source(
     group: str,
     fill: Literal["auto", "declared", "storage"],
     allow_missing_partitions: Sequence[str],
+    validators: bool = True,
+    checksums: bool = False,
     progress: Progress,
 ) -> Index:
     """Convert the references at `url` into the index file `output`; returns what was written.
 
+    With `validators` each granule is asked what it is known by, with `checksums` every chunk is read.
     `progress` is told of each step.
 
     Raises:
@@ -257,6 +261,8 @@ async def index_source(
             group=group,
             fill=fill,
             allow_missing_partitions=allow_missing_partitions,
+            validators=validators,
+            checksums=(lambda array: Decoder(array).open) if checksums else None,
             progress=progress,
         )
     finally:

@@ -78,6 +78,10 @@ def _parser() -> argparse.ArgumentParser:
                        help="an array whose lost Parquet partitions count as unallocated")  # fmt: skip
     index.add_argument("--allow", action="append", default=[], metavar="PREFIX",
                        help="a prefix that may be read, beside those of the configuration")  # fmt: skip
+    index.add_argument("--checksums", action="store_true",
+                       help="read every chunk once, and keep its checksum in the index")  # fmt: skip
+    index.add_argument("--no-validators", action="store_true",
+                       help="do not ask the granules for what tells later that one was replaced")  # fmt: skip
     index.add_argument("--config", type=Path, help="the cubegate.yaml whose upstreams and credentials to use")
     index.set_defaults(run=_index)
 
@@ -170,6 +174,8 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
             group=parsed.group,
             fill=parsed.fill,
             allow_missing_partitions=parsed.allow_missing_partition,
+            validators=not parsed.no_validators,
+            checksums=parsed.checksums,
             progress=_shown_in(bar),
         )
         try:

@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import re
 import warnings
 
 import netCDF4
@@ -11,7 +13,7 @@ import xarray as xr
 from pyproj import CRS
 
 from cubegate.cli import main
-from cubegate.errors import ConfigurationError, NotFound, UpstreamRefused
+from cubegate.errors import ConfigurationError, CorruptChunk, NotFound, UpstreamChanged, UpstreamRefused
 
 ARRAYS = ("coherence", "displacement", "spatial_ref", "time", "x", "y")
 KERCHUNK = "source: {kind: kerchunk, href: ../stack/stack.json}"
@@ -36,7 +38,9 @@ def index_file(tmp_path, stack):
     """The stack's index, as `cubegate index` writes it."""
     output = tmp_path / "stack.index"
     allow = f"{tmp_path.as_uri()}/"
-    assert main(["index", str(stack.references), "-o", str(output), "--allow", allow]) == 0
+    # without them it holds just what the references do
+    options = ["--allow", allow, "--no-validators"]
+    assert main(["index", str(stack.references), "-o", str(output), *options]) == 0
     return output
 
 
@@ -63,6 +67,104 @@ async def test_every_kind_of_source_gives_the_values_of_the_granules(opened, sta
                 np.testing.assert_array_equal(dataset.coherence[number].values, file["coherence"][0])
     assert versions["references"] == versions["absolute"] == versions["index"]
     assert len({versions[name] for name in ("index", "v2", "v3")}) == 3
+
+
+@pytest.fixture
+def indexed(opened, tmp_path, stack):
+    """Open a cube whose index was made with the given options of `cubegate index`."""
+
+    async def indexed(*options):
+        output = tmp_path / "strict.index"
+        command = ["index", str(stack.references), "-o", str(output), "--allow", f"{tmp_path.as_uri()}/"]
+        assert await asyncio.to_thread(main, [*command, *options]) == 0
+        return await opened(strict="source: {kind: index, href: ../strict.index}").get("strict")
+
+    return indexed
+
+
+@pytest.fixture
+def chunk(stack):
+    """Where the first chunk of the first date is, in its granule."""
+    references = json.loads(stack.references.read_text())
+    _, offset, length = references["refs"]["displacement/0.0.0"]
+    return stack.granules[0], offset, length
+
+
+def change_byte(granule, position):
+    """Change one byte, and nothing else that would tell."""
+    before = granule.stat()
+    data = bytearray(granule.read_bytes())
+    data[position] ^= 1
+    granule.write_bytes(data)
+    os.utime(granule, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+async def test_a_strict_index_gives_the_values_of_the_granules(indexed, stack):
+    cube = await indexed("--checksums")
+    dataset = await cube.dataset()
+    np.testing.assert_array_equal((await dataset.displacement.load_async()).values, stack.displacement)
+    located = cube.store.locator.locate(cube.store.array("displacement"), [(0, 0, 0), (2, 1, 1)])
+    assert all(one.reference.crc32 is not None and one.reference.validator for one in located)
+    await asyncio.to_thread(cube.store.locator.verify)
+    assert cube.notes == ()
+
+
+@pytest.mark.parametrize("plane", ["encoded", "values"])
+async def test_a_flipped_byte_is_an_error_in_both_planes(indexed, chunk, plane):
+    granule, offset, length = chunk
+    cube = await indexed("--checksums", "--no-validators")
+    # the last bytes are the checksum of zlib, which nobody else looks at
+    change_byte(granule, offset + length - 1)
+    array, dataset = cube.store.array("displacement"), await cube.dataset()
+    for _ in range(2):
+        reading = {
+            "encoded": cube.store.get(array, (0, 0, 0)),
+            "values": dataset.displacement[0, 0, 0].load_async(),
+        }
+        with pytest.raises(CorruptChunk, match=r"granule0\.nc at .* does not have the checksum"):
+            await reading.pop(plane)
+        reading.popitem()[1].close()
+    assert cube.store.held(array, (0, 0, 0)) is None
+    assert len(await cube.store.get(array, (0, 0, 1))) > 0
+
+
+async def test_a_granule_that_was_replaced_since_is_an_error_that_says_so(indexed, stack):
+    cube = await indexed()
+    array = cube.store.array("displacement")
+    assert len(await cube.store.get(array, (0, 0, 0))) > 0
+    granule = stack.granules[0]
+    os.utime(granule, ns=(0, granule.stat().st_mtime_ns + 10**9))
+    with pytest.raises(UpstreamChanged, match=r"granule0\.nc"):
+        await cube.store.get(array, (0, 1, 1))
+    assert len(await cube.store.get(array, (1, 0, 0))) > 0
+
+
+async def test_references_that_are_mounted_as_they_are_hold_nobody_to_anything(opened, stack):
+    cube = await opened(a=KERCHUNK).get("a")
+    (located,) = cube.store.locator.locate(cube.store.array("displacement"), [(0, 0, 0)])
+    assert (located.reference.validator, located.reference.crc32) == (None, None)
+
+
+def test_an_index_with_checksums_is_not_made_of_chunks_that_are_none(tmp_path, stack, chunk, capsys):
+    granule, offset, _ = chunk
+    change_byte(granule, offset)
+    output = tmp_path / "strict.index"
+    command = ["index", str(stack.references), "-o", str(output), "--allow", f"{tmp_path.as_uri()}/"]
+    assert main([*command, "--checksums"]) == 1
+    said = capsys.readouterr().err
+    assert re.search(r"chunk \(0, 0, 0\) of array 'displacement' in file://\S+granule0\.nc: A chunk of", said)
+    assert not output.exists()
+    # nobody looks at it without
+    assert main(command) == 0
+
+
+def test_a_granule_that_is_not_there_fails_the_index(tmp_path, stack, capsys):
+    stack.granules[1].unlink()
+    output = tmp_path / "strict.index"
+    command = ["index", str(stack.references), "-o", str(output), "--allow", f"{tmp_path.as_uri()}/"]
+    assert main([*command, "--fill", "declared"]) == 1
+    assert "granule1.nc" in capsys.readouterr().err
+    assert not output.exists()
 
 
 async def test_variables_restrict_the_tree_and_keep_what_describes_them(opened, stack):
