@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv zarr2 demo serve test test-clients bench bench-full lint format clean
+.PHONY: help venv zarr2 demo serve test test-clients faults bench bench-full lint format clean
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -35,6 +35,9 @@ test: $(CHECKS)  ## Run all tests; those of zarr 2 skip until make zarr2
 
 test-clients: $(CHECKS) $(ZARR2)  ## Run only the tests that drive a server with real clients, zarr 2 too
 	.venv/bin/python -m pytest -n 2 tests/clients
+
+faults: $(CHECKS)  ## Put cubegate behind upstreams that misbehave, 5,000 times, in 8 minutes; OPTIONS="--seed 2"
+	.venv/bin/python -m tests.faults $(OPTIONS)
 
 zarr2: $(ZARR2)  ## Make .venv-zarr2, so that make test drives zarr 2 too
 

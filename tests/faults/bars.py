@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -57,15 +58,15 @@ def _mounted(world: World, slot: str, source: str = "index") -> dict[str, tuple[
     return {slot: (source, world.publish(slot, "http", source))}
 
 
-async def _many(ports: list[int], slot: str) -> list[bytes]:
-    """Ask for one chunk by `CLIENTS` connections at once; returns the answers."""
+async def _many(ports: list[int], slot: str, clients: int) -> list[bytes]:
+    """Ask for one chunk by that many connections at once; returns the answers."""
     request = f"GET /datasets/{slot}/zarr/{_KEY} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
 
     async def connect(number: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         return await asyncio.open_connection("127.0.0.1", ports[number % len(ports)])
 
     # the connections first, so that the requests come together
-    connections = [await connect(number) for number in range(CLIENTS)]
+    connections = [await connect(number) for number in range(clients)]
     for _, writer in connections:
         writer.write(request)
 
@@ -95,34 +96,39 @@ def many_clients(world: World) -> Iterator[Row]:
         _open(port, "many")
         world.upstream.delay = 0.3
         before = _reads(world.upstream, "many")
-        answers = asyncio.run(_many([port], "many"))
+        answers = asyncio.run(_many([port], "many", CLIENTS))
         world.upstream.delay = 0.0
         reads = _reads(world.upstream, "many") - before
     right = _all_right(world, answers)
     what = f"{CLIENTS} clients on one cold chunk, one process, upstream at 300 ms"
     yield Row(what, "1 upstream read", f"{reads}, answers right: {right}", reads == 1 and right)
-    for milliseconds in (10, 30):
-        yield _many_with_redis(world, milliseconds)
+    for clients in (20, CLIENTS):
+        yield _many_with_redis(world, clients)
 
 
-def _many_with_redis(world: World, milliseconds: int) -> Row:
-    slot = f"shared{milliseconds}"
+def _many_with_redis(world: World, clients: int) -> Row:
+    slot = f"shared{clients}"
     with RedisServer(world.folder / f"redis-{slot}") as server:
-        world.redis = server.url
-        settings = world.settings(_mounted(world, slot))
-        world.redis = None
+        settings = world.settings(_mounted(world, slot), redis=server.url)
         file = settings.directory / "cubegate.conf"
         with _process(file) as first, _process(file) as second:
-            for port in (first, second):
+            for number, port in enumerate((first, second)):
                 _open(port, slot)
-            world.upstream.delay = milliseconds / 1000
+                _open(port, slot, f"displacement/3.0.{number}")
+            # a process that starts may take Redis for slow, and leave it alone for five seconds
+            for port in (first, second):
+                _until_redis_is_used(port)
+            world.upstream.delay = 0.01
             before = _reads(world.upstream, slot)
-            answers = asyncio.run(_many([first, second], slot))
+            answers = asyncio.run(_many([first, second], slot, clients))
             world.upstream.delay = 0.0
             reads = _reads(world.upstream, slot) - before
     right = _all_right(world, answers)
-    what = f"the same, two processes with one Redis, upstream at {milliseconds} ms"
-    return Row(what, "1 upstream read in all", f"{reads}, answers right: {right}", reads == 1 and right)
+    what = f"{clients} clients on one cold chunk, two processes with one Redis, upstream at 10 ms"
+    # a process waits for another 45 ms at most, and no longer where its own loop is busier than that
+    met = right and reads <= 2
+    measured = f"{reads}, answers right: {right}"
+    return Row(what, "1 upstream read in all, 2 where processes are too busy to wait", measured, met)
 
 
 @contextlib.contextmanager
@@ -146,8 +152,16 @@ def _process(file: Path) -> Iterator[int]:
         process.wait()
 
 
-def _open(port: int, slot: str) -> None:
-    request = f"GET /datasets/{slot}/zarr/.zmetadata HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+def _until_redis_is_used(port: int) -> None:
+    for _ in range(100):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+            if "\ncubegate_redis_paused 0" in answer.read().decode():
+                return
+        time.sleep(0.1)
+
+
+def _open(port: int, slot: str, key: str = ".zmetadata") -> None:
+    request = f"GET /datasets/{slot}/zarr/{key} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(request.encode())
         while client.recv(65536):
@@ -165,16 +179,14 @@ _ROUTES = ("zarr v2 chunk", "timeseries json", "subset csv")
 
 def redis_in_trouble(world: World, search: Search) -> Iterator[Row]:
     """What is asked while Redis is stopped, killed, full or damaged, beside the same without Redis."""
-    without, _, _ = _sampled(world, "nobody", search, None)
+    without, _, _ = _sampled(world, "nobody", search)
     for name, trouble in _TROUBLES.items():
         with RedisServer(world.folder / f"redis-{name}") as server:
-            world.redis = server.url
             # what the second gateway reads, the first has put there
-            _sampled(world, name, search, None)
+            _sampled(world, name, search, server)
             server.settle()
             server.search(search)
-            seconds, failed, wrong = _sampled(world, name, search, lambda: trouble(server))  # noqa: B023 - called at once
-            world.redis = None
+            seconds, failed, wrong = _sampled(world, name, search, server, trouble)
         p99, usual = (float(np.percentile(samples, 99)) for samples in (seconds, without))
         added = max(p99 - usual, 0)
         measured = f"{failed} failed, {wrong} wrong of {len(seconds)}, p99 + {added * 1000:.0f} ms"
@@ -183,16 +195,21 @@ def redis_in_trouble(world: World, search: Search) -> Iterator[Row]:
 
 
 def _sampled(
-    world: World, slot: str, search: Search, trouble: Callable[[], object] | None
+    world: World,
+    slot: str,
+    search: Search,
+    server: RedisServer | None = None,
+    trouble: Callable[[RedisServer], object] | None = None,
 ) -> tuple[list[float], int, int]:
     """Ask a gateway with an empty memory for some; `trouble` comes when the first half was answered."""
-    with world.gateway(world.settings(_mounted(world, slot))) as port:
+    settings = world.settings(_mounted(world, slot), redis=server.url if server else None)
+    with world.gateway(settings) as port:
         _open(port, slot)
         batch = Batch(world, port, search)
         outcomes: list[Outcome] = []
         for number in range(_SAMPLES):
-            if trouble is not None and number == _SAMPLES // 2:
-                trouble()
+            if server is not None and trouble is not None and number == _SAMPLES // 2:
+                trouble(server)
             route = _ROUTES[number % len(_ROUTES)]
             outcomes.append(batch.perform(run_like(route, number=number), slot))
     seconds = [outcome.seconds for outcome in outcomes]

@@ -138,7 +138,8 @@ async def _expired(exchange: Exchange) -> None:
 
 def _redirect(status: int) -> Callable[[Exchange, Upstream], Awaitable[None]]:
     async def answer(exchange: Exchange, upstream: Upstream) -> None:
-        location = f"{upstream.login_url}/login?state={exchange.canary('location')}"
+        by = "s3" if exchange.s3 else "http"
+        location = f"{upstream.login_url}/login?by={by}&state={exchange.canary('location')}"
         exchange.send(exchange.head(status, {"Location": location, "Content-Length": "0"}))
 
     return answer
@@ -282,15 +283,15 @@ class Upstream:
     """The server, in a thread of its own: `plans` by slot, `objects` by path.
 
     A path is `<root>/<slot>/<file>`. What lies below `/token` needs the token, and is redirected
-    to a signed address on the second origin. `astray` counts what should never have come:
-    requests to the login page, and tokens where they do not belong.
+    to a signed address on the second origin. `astray` is what should never have come, and
+    whether by way of S3: requests to the login page, and tokens where they do not belong.
     """
 
     def __init__(self, cube: Cube) -> None:
         self.plans: dict[str, Plan] = {}
         self.objects: dict[str, bytes] = {}
         self.requests: dict[str, int] = {}
-        self.astray: list[str] = []
+        self.astray: list[tuple[str, bool]] = []
         self.delay = 0.0
         self.url = self.second_url = self.login_url = self.refused_url = ""
         self._granules = {f"granules/{name}": data for name, data in cube.granules.items()}
@@ -346,7 +347,8 @@ class Upstream:
     async def _log_in(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
             head = await reader.readuntil(b"\r\n\r\n")
-            self.astray.append(f"asked the login page: {head.splitlines()[0].decode('latin-1')}")
+            first = head.splitlines()[0].decode("latin-1")
+            self.astray.append((f"asked the login page: {first}", "by=s3" in first))
             page = f"<html>{canary('login', 0)}</html>".encode()
             writer.write(
                 b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: %d\r\n\r\n" % len(page) + page
@@ -375,7 +377,7 @@ class Upstream:
             writer.write(b"HTTP/1.1 404 Not Found\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
             return
         if origin and "authorization" in request.headers:
-            self.astray.append(f"sent credentials to the second origin: {path}")
+            self.astray.append((f"sent credentials to the second origin: {path}", False))
         hop = 1 if root == "token" and not origin else 0
         plan = exchange.plan
         # what is redirected has two answers: the first is hop 1, the one with the data hop 0
@@ -440,7 +442,7 @@ class Upstream:
 
     def _send_on(self, request: Request, exchange: Exchange, writer: asyncio.StreamWriter) -> None:
         if request.headers.get("authorization") != f"Bearer {SECRETS['FAULTS_TOKEN']}":
-            self.astray.append(f"asked without the token: {request.path}")
+            self.astray.append((f"asked without the token: {request.path}", False))
             location = f"{self.login_url}/oauth"
         else:
             location = f"{self.second_url}{request.path}?X-Amz-Signature={exchange.canary('signature')}"

@@ -38,8 +38,8 @@ _NAMES = {
 class World:
     """Slots of an upstream, and gateways over them."""
 
-    def __init__(self, folder: Path, cube: Cube, upstream: Upstream, *, redis: str | None = None) -> None:
-        self.folder, self.cube, self.upstream, self.redis = folder, cube, upstream, redis
+    def __init__(self, folder: Path, cube: Cube, upstream: Upstream) -> None:
+        self.folder, self.cube, self.upstream = folder, cube, upstream
         self._published: set[tuple[str, str, str]] = set()
         self._gateways = 0
 
@@ -78,7 +78,9 @@ class World:
             self.upstream.plans[slot] = plan
         return output.read_bytes()
 
-    def settings(self, datasets: Mapping[str, tuple[str, str]], **limits: object) -> Settings:
+    def settings(
+        self, datasets: Mapping[str, tuple[str, str]], *, redis: str | None = None, **limits: object
+    ) -> Settings:
         """The settings of a gateway that mounts `datasets`: id -> (kind of source, address)."""
         self._gateways += 1
         folder = self.folder / str(self._gateways)
@@ -89,7 +91,7 @@ class World:
             (folder / f"{name}.yaml").write_text(text)
         document = {
             "server": {"access_log": True},
-            "cache": {"memory": "64MiB", **({"redis": self.redis} if self.redis else {})},
+            "cache": {"memory": "64MiB", **({"redis": redis} if redis else {})},
             "limits": {"deadline": f"{DEADLINE}s", "requests": 2000, **limits},
             "credentials": {
                 "login": {"kind": "earthdata", "token_env": "FAULTS_TOKEN"},

@@ -1,0 +1,61 @@
+"""A short part of `make faults`: whatever an upstream does, the answer is right or an error."""
+
+from collections import defaultdict
+
+import pytest
+
+from .engine import RIGHT, draw_run, run_batch
+from .faults import FAULTS, GOOD
+from .redis_server import RedisServer
+
+SEED, RUNS = 1, 360
+# what clients say of themselves in this process
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+by_fault = defaultdict(list)
+for _number in range(RUNS):
+    _run = draw_run(SEED, _number)
+    by_fault[_run.fault].append(_run)
+
+
+def defects(outcomes):
+    return [f"{outcome.run}: {outcome.kind}: {outcome.said}" for outcome in outcomes if outcome.is_defect]
+
+
+def test_every_fault_is_drawn():
+    assert set(by_fault) == set(FAULTS)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_upstream_that_misbehaves(fault, world, search):
+    runs = [run for run in by_fault[fault] if run.read != "granule"]
+    world.upstream.astray.clear()
+    outcomes = list(run_batch(runs, world, search))
+    assert defects(outcomes) == []
+    assert search.hits == []
+    assert [text for text, s3 in world.upstream.astray if not s3] == []
+    if fault == GOOD:
+        assert {outcome.kind for outcome in outcomes} == {RIGHT}
+    else:
+        assert any(outcome.injected for outcome in outcomes)
+
+
+@pytest.mark.xfail(
+    strict=True,
+    reason="a granule that fails for a moment while a kerchunk source is opened leaves true zeros masked",
+)
+def test_a_granule_that_cannot_be_asked_what_fill_means(world, search):
+    runs = [run for runs in by_fault.values() for run in runs if run.read == "granule"]
+    assert len(runs) > 20
+    assert defects(run_batch(runs[:64], world, search)) == []
+
+
+def test_redis_holds_no_canary(world, search, tmp_path):
+    runs = [draw_run(SEED + 1, number) for number in range(40)]
+    runs = [run for run in runs if run.read != "granule"]
+    with RedisServer(tmp_path / "redis") as redis:
+        outcomes = list(run_batch(runs, world, search, redis=redis))
+        assert redis.client.dbsize() > 0
+    assert search.searched["Redis"] > 0
+    assert defects(outcomes) == []
+    assert search.hits == []
