@@ -28,9 +28,10 @@ KERCHUNK_DATASET = "opera-kerchunk"
 
 @dataclass(frozen=True)
 class RangeServer:
-    """The running range server."""
+    """The running range server, by its port and the number of its process."""
 
     port: int
+    process: int
 
     @property
     def url(self) -> str:
@@ -60,7 +61,7 @@ def range_server(stack: Stack, delay: float, log: Path) -> Iterator[RangeServer]
     command = [sys.executable, str(script), str(stack.directory), "--port", str(port), "--delay", "0"]
     with started(command, log) as process:
         wait_ready(process, log, port, "/__stats")
-        server = RangeServer(port)
+        server = RangeServer(port, process.pid)
         _read_all_chunks(stack, server)
         server.set_delay(delay)
         server.counts(reset=True)
