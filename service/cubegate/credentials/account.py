@@ -45,7 +45,7 @@ class NetrcAccount(Secretive):
     """
 
     def __init__(self, key: str, login: str, environment: Mapping[str, str]) -> None:
-        self._file = Path(environment.get("NETRC") or Path.home() / ".netrc")
+        self._file = _netrc_file(environment, f"{key}.netrc")
         self._host = urlsplit(login).hostname or ""
         self.mend = f"Write user and password of {self._host} into {self._file}."
         if self._read() is None:
@@ -70,6 +70,15 @@ class NetrcAccount(Secretive):
         except (OSError, ValueError, netrc.NetrcParseError):
             return None
         return (found[0], found[2]) if found and found[0] and found[2] else None
+
+
+def _netrc_file(environment: Mapping[str, str], key: str) -> Path:
+    try:
+        return Path(environment.get("NETRC") or Path.home() / ".netrc")
+    except RuntimeError:
+        raise ConfigurationError(
+            "there is no home directory to find .netrc in", key=key, mend="Name the file in NETRC."
+        ) from None
 
 
 def _read_password(environment: Mapping[str, str], variable: str | None, key: str) -> str:

@@ -235,6 +235,22 @@ async def test_a_netrc_is_read_for_the_host_of_the_login_alone(double, clock, op
     assert (error.state, str(file) in error.mend) == ("no-credentials", True)
 
 
+async def test_a_netrc_is_found_in_the_home_directory(double, open_one, tmp_path, monkeypatch):
+    (tmp_path / ".netrc").write_text("machine 127.0.0.1 login user-value password password-value\n")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    provider = open_one(kind="earthdata", netrc=True)
+    assert await provider.for_url(double.granules_url) == BearerToken(double.token)
+
+
+def test_without_a_home_directory_a_netrc_needs_its_name(open_one, monkeypatch):
+    def homeless():
+        raise RuntimeError
+
+    monkeypatch.setattr("pathlib.Path.home", homeless)
+    with pytest.raises(ConfigurationError, match="Name the file in NETRC"):
+        open_one(kind="earthdata", netrc=True)
+
+
 async def test_a_password_may_hold_spaces_and_letters_of_all_kinds(double, open_one):
     double.password = "pass wörd: value"
     provider = open_one(kind="earthdata", **ACCOUNT)

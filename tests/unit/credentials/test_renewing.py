@@ -212,3 +212,11 @@ async def test_a_defect_leaves_nobody_waiting_and_its_text_unsaid(renewing, upst
     assert "A defect, ZeroDivisionError" in caplog.text
     assert "raise self.error" in caplog.text
     assert "-value" not in caplog.text
+
+
+async def test_a_fetch_that_hangs_is_given_up(renewing, upstream, monkeypatch):
+    monkeypatch.setattr("cubegate.credentials.renewing._LONGEST_FETCH", 0.05)
+    upstream.free.clear()
+    with pytest.raises(UpstreamUnavailable, match="did not arrive in time"):
+        await asyncio.wait_for(renewing.get(), 30)
+    upstream.free.set()
