@@ -6,7 +6,8 @@ import asyncio
 import gc
 import os
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
@@ -181,6 +182,8 @@ def _warm_up() -> None:
     """Do what the first query would do first: imports, PROJ's database and operations, threads."""
     transform_points(parse_crs("EPSG:32601"), lonlat(), 500_000.0, 0.0, "crs")
     pa.array([0.0]).to_pandas()
+    with suppress(ImportError):
+        import_module("h5netcdf")
     asyncio.run(run_in_threadpool(int))
     times = xr.Variable("time", [0, 1], {"units": "days since 2000-01-01"})
     xr.decode_cf(xr.Dataset({"time": times})).isel(time=0).load()
