@@ -125,7 +125,9 @@ def is_page(headers: Mapping[str, str], address: Address) -> bool:
 
 def check_encoding(headers: Mapping[str, str], address: Address) -> None:
     """Refuse bytes that were encoded on the way."""
-    encoding = headers.get("content-encoding", "identity").strip().lower()
+    if "content-encoding" not in headers:
+        return
+    encoding = headers["content-encoding"].strip().lower()
     # some servers call a stored .gz file "encoded"; any other encoding was made on the way
     if encoding != "identity" and not (
         encoding in {"gzip", "x-gzip"} and address.path.lower().endswith(".gz")

@@ -20,7 +20,7 @@ from weakref import WeakSet
 import httptools
 
 from cubegate.chunks.address import Address
-from cubegate.chunks.resolving import addresses_of, host_and_port
+from cubegate.chunks.resolving import addresses_of, host_and_port, is_literal
 
 CONNECT_TIMEOUT = 10.0
 # servers close idle connections after a while, and a request that meets that moment is lost
@@ -146,7 +146,7 @@ class Connections:
         self._loop.call_soon(self._begin.release)
         async with asyncio.timeout(min(CONNECT_TIMEOUT, until - self._loop.time())):
             # connected to is what was checked: another look-up could give another address
-            *others, last = await addresses_of(host, port)
+            *others, last = [host] if is_literal(host) else await addresses_of(host, port)
             for found in others:
                 with contextlib.suppress(OSError):
                     return await self._connect_to(found, port, tls, host)

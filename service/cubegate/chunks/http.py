@@ -103,10 +103,14 @@ class HTTPObjects:
         self, origin: Address, reference: ChunkReference, judged: type[AnyJudge], until: float
     ) -> tuple[Answer, AnyJudge]:
         """Return an accepted answer to `reference` and what judged it; `until` is by the monotonic clock."""
-        expected = self._signed.expected
+        if self._credentials is None and not self._signed.concerned:
+            return await self._reading(origin, reference, None, until).run(origin, judged)
         # twice, since another read may know a newer one by then
         for _ in range(2):
-            signed = await self._find_signed(origin, until)
+            signed = self._signed.held(origin)
+            if signed is None and self._signed.expected:
+                async with asyncio.timeout(until - time.monotonic()):
+                    signed = await self._signed.find(origin)
             if signed is None:
                 break
             try:
@@ -118,15 +122,7 @@ class HTTPObjects:
         try:
             return await self._ask_origin(origin, reference, judged, until)
         finally:
-            if expected:
-                self._signed.answered(origin)
-
-    async def _find_signed(self, origin: Address, until: float) -> Address | None:
-        signed = self._signed.held(origin)
-        if signed is not None or not self._signed.expected:
-            return signed
-        async with asyncio.timeout(until - time.monotonic()):
-            return await self._signed.find(origin)
+            self._signed.answered(origin)
 
     async def _ask_origin(
         self, origin: Address, reference: ChunkReference, judged: type[AnyJudge], until: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 
 from cubegate.chunks.address import Address
@@ -33,7 +34,7 @@ async def addresses_of(host: str, port: int) -> list[str]:
         UpstreamRefused: a name leads where only a literal address may; nobody was contacted.
         OSError: the name is not known.
     """
-    if _parsed(host) is not None:
+    if is_literal(host):
         return [host]
     found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
     addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
@@ -49,6 +50,11 @@ async def addresses_of(host: str, port: int) -> list[str]:
     if not addresses:
         raise OSError("a name without an address")
     return addresses
+
+
+def is_literal(host: str) -> bool:
+    """Whether `host` is an IP address as such."""
+    return _parsed(host) is not None
 
 
 def is_inner(address: IPv4Address | IPv6Address) -> bool:
@@ -80,6 +86,8 @@ def _unwrapped(address: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
     return address.ipv4_mapped or address.sixtofour or address
 
 
+# asked for every connection
+@lru_cache(maxsize=1024)
 def _parsed(text: str) -> IPv4Address | IPv6Address | None:
     try:
         return ip_address(text)

@@ -32,6 +32,11 @@ class SignedURLs:
     def __repr__(self) -> str:
         return f"SignedURLs({len(self._held)} held)"
 
+    @property
+    def concerned(self) -> bool:
+        """Whether any object may have a signed address."""
+        return self.expected or bool(self._held)
+
     def held(self, origin: Address) -> Address | None:
         """Return the signed address of `origin`, None where none is known that is still valid."""
         found = self._held.get(origin)
