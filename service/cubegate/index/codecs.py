@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import lzma
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+import kerchunk.codecs  # noqa: F401 - makes `fill_hdf_strings` known to numcodecs
+import numcodecs
+import numpy as np
 
 from cubegate.errors import UnsupportedCodec
 
@@ -14,6 +19,7 @@ V2_CODECS = frozenset(
         "lz4", "lzma", "packbits", "quantize", "shuffle", "vlen-bytes", "vlen-utf8", "zlib", "zstd",
     }
 )  # fmt: skip
+OBJECT_CODECS = frozenset({"fill_hdf_strings", "json2", "vlen-bytes", "vlen-utf8"})
 
 V3_CODECS = frozenset(
     {
@@ -30,21 +36,103 @@ V3_CODECS = frozenset(
     }
 )  # fmt: skip
 
+MAX_CODECS = 16
+_ARRAY_TO_BYTES = ("bytes", "sharding_indexed", "vlen-bytes", "vlen-utf8")
+_MAX_DTYPE_LENGTH = 2**16
+_MAX_ELEMENT_NBYTES = 2**16
+_MAX_LZMA_DICTIONARY = 2**27
+_LZMA_FORMATS = (None, lzma.FORMAT_XZ, lzma.FORMAT_ALONE, lzma.FORMAT_RAW)
+# what numcodecs raises for parameters that it cannot use
+_UNUSABLE = (
+    TypeError, ValueError, LookupError, AttributeError, ArithmeticError, SyntaxError, RecursionError,
+    MemoryError, lzma.LZMAError,
+)  # fmt: skip
+
 
 def check_v2_codecs(configurations: Iterable[Mapping[str, Any]]) -> None:
-    """Raise `UnsupportedCodec` for a numcodecs configuration that is not on the allow-list."""
-    for configuration in configurations:
+    """Raise `UnsupportedCodec` unless each is a numcodecs configuration on the list, with usable parameters."""
+    for number, configuration in enumerate(configurations):
         identifier = configuration.get("id") if isinstance(configuration, Mapping) else None
-        if identifier not in V2_CODECS:
-            raise UnsupportedCodec(f"codec {identifier!r} is not one that cubegate decodes")
+        if not isinstance(identifier, str) or identifier not in V2_CODECS:
+            raise _unknown(identifier)
+        if number >= MAX_CODECS:
+            raise UnsupportedCodec(f"there are more than {MAX_CODECS} codecs")
+        _check_parameters(identifier, configuration)
 
 
 def check_v3_codecs(codecs: Iterable[Mapping[str, Any]]) -> None:
-    """Raise `UnsupportedCodec` for a v3 codec, nested ones included, that is not on the list."""
-    for codec in codecs:
+    """Raise `UnsupportedCodec` unless each v3 codec, nested ones included, is on the list and can be used."""
+    names = []
+    for number, codec in enumerate(codecs):
         name = codec.get("name") if isinstance(codec, Mapping) else None
-        if name not in V3_CODECS:
-            raise UnsupportedCodec(f"codec {name!r} is not one that cubegate decodes")
-        inner = codec.get("configuration") or {}
-        check_v3_codecs(inner.get("codecs") or ())
-        check_v3_codecs(inner.get("index_codecs") or ())
+        if not isinstance(name, str) or name not in V3_CODECS:
+            raise _unknown(name)
+        if number >= MAX_CODECS:
+            raise UnsupportedCodec(f"there are more than {MAX_CODECS} codecs")
+        names.append(name)
+        configuration = codec.get("configuration") or {}
+        if name.startswith("numcodecs."):
+            identifier = name.removeprefix("numcodecs.")
+            _check_parameters(identifier, {**configuration, "id": identifier})
+        if name == "sharding_indexed":
+            _check_sharding(configuration)
+    place = next((n for n, name in enumerate(names) if name in _ARRAY_TO_BYTES), None)
+    if place is None:
+        raise UnsupportedCodec("no codec says how values become bytes")
+    if names[place] == "sharding_indexed" and set(names[:place]) - {"transpose"}:
+        raise UnsupportedCodec(f"codec {names[0]!r} before sharding is not one that cubegate decodes")
+
+
+def _check_sharding(configuration: Mapping[str, Any]) -> None:
+    check_v3_codecs(configuration.get("codecs") or ())
+    index_codecs = configuration.get("index_codecs")
+    if index_codecs is None:
+        return
+    check_v3_codecs(index_codecs)
+    names = [codec["name"] for codec in index_codecs]
+    if names[0] != "bytes" or set(names[1:]) - {"crc32c"}:
+        raise UnsupportedCodec(f"codecs {names} of a shard's index are not ones that cubegate decodes")
+
+
+def _unknown(identifier: Any) -> UnsupportedCodec:
+    return UnsupportedCodec(f"codec {str(identifier)[:100]!r} is not one that cubegate decodes")
+
+
+def _check_parameters(identifier: str, configuration: Mapping[str, Any]) -> None:
+    try:
+        _open(identifier, configuration)
+    except _UNUSABLE as error:
+        problem = type(error).__name__
+        raise UnsupportedCodec(
+            f"codec {identifier!r} has parameters that cannot be used ({problem})"
+        ) from None
+
+
+def _open(identifier: str, configuration: Mapping[str, Any]) -> None:
+    """Make the codec as it would be made to decode; raises one of `_UNUSABLE`."""
+    if len(str(configuration.get("dtype", ""))) > _MAX_DTYPE_LENGTH:
+        raise ValueError("the type is too long")
+    codec = numcodecs.get_codec(dict(configuration))
+    if identifier in ("astype", "delta", "fixedscaleoffset", "quantize"):
+        for name in ("dtype", "astype", "encode_dtype", "decode_dtype"):
+            dtype = np.dtype(getattr(codec, name, np.float64))
+            if dtype.kind not in "biufc":
+                raise ValueError("it is not of numbers")
+    elif identifier == "shuffle":
+        size = configuration.get("elementsize", 4)
+        if type(size) is not int or not 0 < size <= _MAX_ELEMENT_NBYTES:
+            raise ValueError("the element size is impossible")
+    elif identifier == "json2" and configuration.get("encoding", "utf-8") != "utf-8":
+        raise ValueError("it is not in UTF-8")
+    elif identifier == "lzma":
+        _open_lzma(configuration)
+
+
+def _open_lzma(configuration: Mapping[str, Any]) -> None:
+    if configuration.get("format") not in _LZMA_FORMATS:
+        raise ValueError("there is no such format")
+    if configuration.get("format") == lzma.FORMAT_RAW:
+        filters = configuration["filters"]
+        if any(one.get("dict_size", 0) > _MAX_LZMA_DICTIONARY for one in filters):
+            raise ValueError("its dictionary is too large")
+        lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=filters)

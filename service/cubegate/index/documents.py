@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
+from urllib.parse import unquote
 
 from cubegate.errors import InvalidReference
 from cubegate.index.content import StoredArray
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.table import MAX_CHUNKS
+from cubegate.index.zarr_v2 import UNPRINTABLE
 
 METADATA_NAMES = frozenset({".zgroup", ".zattrs", ".zarray", "zarr.json"})
-_SURROGATE = re.compile(r"[\ud800-\udfff]")
+MAX_DOCUMENT_LENGTH = 2**24
+MAX_METADATA_LENGTH = 2**28
+_MAX_DEPTH = 64
+_MAX_PATH_LENGTH = 1024
+_MAX_NAME_PARTS = 32
 _BYTES_TO_BYTES = frozenset({"zlib", "zstd", "blosc", "gzip", "lz4", "bz2", "lzma"})
 
 
@@ -35,27 +40,63 @@ def split_key(key: str) -> tuple[str, str]:
     """Return the path of the node that a metadata or chunk key belongs to, and its last part.
 
     Raises:
-        InvalidReference: the key is not a relative path without `.` and `..`, or not text.
+        InvalidReference: the key is not a relative path of a few printable names, or climbs in it.
     """
     path, _, name = key.rpartition("/")
-    if path and (_SURROGATE.search(path) or any(part in ("", ".", "..") for part in path.split("/"))):
+    if path and not _is_path(path):
         raise InvalidReference(f"The key {key[:200]!r} is not a Zarr key.")
     return path, name
 
 
-def parse_document(value: Any, key: str) -> dict[str, Any]:
+def _is_path(path: str) -> bool:
+    if len(path) > _MAX_PATH_LENGTH or UNPRINTABLE.search(path) or "\\" in path:
+        return False
+    parts = path.split("/")
+    # what somebody else decodes must not climb either
+    climbs = any(unquote(unquote(part)) in ("", ".", "..") for part in parts)
+    return not climbs and len(parts) <= _MAX_NAME_PARTS and not METADATA_NAMES.intersection(parts)
+
+
+def measure(document: Any, key: str) -> int:
+    """Return about how many characters the JSON of `document` has.
+
+    Raises:
+        InvalidReference: it is nested more than 64 deep.
+    """
+    length, waiting = 0, [(document, 0)]
+    while waiting:
+        value, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
+            raise InvalidReference(f"The metadata document {key[:200]!r} is nested over {_MAX_DEPTH} deep.")
+        length += len(value) + 2 if isinstance(value, str | bytes) else 4
+        if isinstance(value, dict):
+            length += sum(len(name) + 4 for name in value)
+            waiting += [(one, depth + 1) for one in value.values()]
+        elif isinstance(value, list):
+            waiting += [(one, depth + 1) for one in value]
+    return length
+
+
+def parse_document(value: Any, key: str, *, max_length: int = MAX_DOCUMENT_LENGTH) -> dict[str, Any]:
     """Return a metadata document given as JSON text or as a JSON object.
 
     Raises:
-        InvalidReference: it is neither.
+        InvalidReference: it is neither, larger than `max_length` characters, or nested too deep.
     """
+    document = _parse(value, key) if not isinstance(value, str | bytes) or len(value) <= max_length else None
+    if document is None or measure(document, key) > max_length:
+        raise InvalidReference(f"The metadata document {key[:200]!r} is over {max_length:,} characters.")
+    return document
+
+
+def _parse(value: Any, key: str) -> dict[str, Any]:
     if isinstance(value, str | bytes):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            raise InvalidReference(f"The metadata document {key!r} is not JSON.") from None
+            raise InvalidReference(f"The metadata document {key[:200]!r} is not JSON.") from None
     if not isinstance(value, dict):
-        raise InvalidReference(f"The metadata document {key!r} is not a JSON object.")
+        raise InvalidReference(f"The metadata document {key[:200]!r} is not a JSON object.")
     return value
 
 

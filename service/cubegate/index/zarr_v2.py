@@ -12,14 +12,17 @@ from typing import Any, Literal, cast
 import numpy as np
 
 from cubegate.errors import InvalidMetadata
-from cubegate.index.codecs import check_v2_codecs
+from cubegate.index.codecs import OBJECT_CODECS, check_v2_codecs
 from cubegate.index.metadata import ArrayMetadata, CodecsV2
 
 MAX_CHUNK_NBYTES = 2**31
+MAX_SIZE = 2**53
+MAX_NDIM = 32
+# control characters, separators of lines and directions of text, and surrogates
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ud800-\udfff]")
 # what reading a document raises where it holds another JSON type than the specification says
 MALFORMED = (AttributeError, IndexError, KeyError, TypeError, ValueError, ArithmeticError, struct.error)
 _TYPE_STRING = re.compile(r"[<>|]?([biufcSUV][0-9]{1,9}|[mM]8(\[[0-9]{0,9}[A-Za-z]{1,2}\])?|O[0-9]?)")
-_OBJECT_CODECS = {"vlen-utf8", "vlen-bytes", "json2", "fill_hdf_strings"}
 
 
 def parse_array_v2(
@@ -52,19 +55,21 @@ def _parse(
 ) -> ArrayMetadata:
     if document.get("zarr_format", 2) != 2:
         raise InvalidMetadata(f"array {path!r}: its .zarray is not Zarr format 2")
-    shape = tuple(int(size) for size in document["shape"])
+    shape = parse_sizes(path, document["shape"])
     # kerchunk writes a zero-length dimension's chunk as 0
-    chunks = tuple(max(int(size), 1) for size in document["chunks"])
-    if len(shape) != len(chunks) or any(size < 0 for size in shape):
+    chunks = tuple(max(size, 1) for size in parse_sizes(path, document["chunks"]))
+    if len(shape) != len(chunks):
         raise InvalidMetadata(f"array {path!r}: its shape {shape} and chunks {chunks} do not match")
     dtype = parse_dtype_v2(document["dtype"])
     filters = tuple(document.get("filters") or ())
     compressor = document.get("compressor")
     check_v2_codecs((*filters, *([compressor] if compressor else [])))
-    if dtype.hasobject and not any(f["id"] in _OBJECT_CODECS for f in filters):
+    of_objects = [f["id"] in OBJECT_CODECS for f in (*filters, *([compressor] if compressor else []))]
+    if dtype.hasobject and not any(of_objects[:1]):
         raise InvalidMetadata(f"array {path!r}: no filter says how its objects are stored")
-    if np.prod(chunks, dtype=np.float64) * dtype.itemsize > MAX_CHUNK_NBYTES:
-        raise InvalidMetadata(f"array {path!r}: its chunks {chunks} decode to over 2 GiB")
+    if any(of_objects[dtype.hasobject :]):
+        raise InvalidMetadata(f"array {path!r}: a filter is for objects, and is given something else")
+    check_chunk_size(path, chunks, dtype)
     order = document.get("order", "C")
     if order not in ("C", "F"):
         raise InvalidMetadata(f"array {path!r}: its order is {order!r}, not C or F")
@@ -88,11 +93,33 @@ def _parse(
     )
 
 
+def parse_sizes(path: str, sizes: Any) -> tuple[int, ...]:
+    """Read a shape or chunk shape of the array at `path`.
+
+    Raises:
+        InvalidMetadata: it is not a list of at most 32 sizes that an array can have.
+    """
+    possible = isinstance(sizes, list | tuple) and len(sizes) <= MAX_NDIM
+    if not possible or not all(type(size) is int and 0 <= size < MAX_SIZE for size in sizes):
+        raise InvalidMetadata(f"array {path!r}: {str(sizes)[:200]} is not a shape that an array can have")
+    return tuple(sizes)
+
+
+def check_chunk_size(path: str, chunks: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+    """Raise `InvalidMetadata` where a chunk of the array at `path` has no size, or an absurd one."""
+    if not dtype.itemsize:
+        raise InvalidMetadata(f"array {path!r}: its values have no size")
+    if np.prod(chunks, dtype=np.float64) * dtype.itemsize > MAX_CHUNK_NBYTES:
+        raise InvalidMetadata(f"array {path!r}: its chunks {chunks} decode to over 2 GiB")
+
+
 def _dimension_names(path: str, names: Any, ndim: int) -> tuple[str, ...] | None:
     if names is None:
         return () if ndim == 0 else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise InvalidMetadata(f"array {path!r}: _ARRAY_DIMENSIONS is not a list of names")
+    if any(UNPRINTABLE.search(name) for name in names):
+        raise InvalidMetadata(f"array {path!r}: _ARRAY_DIMENSIONS names one with control characters")
     if len(names) != ndim:
         raise InvalidMetadata(f"array {path!r}: _ARRAY_DIMENSIONS names {len(names)} of {ndim} dimensions")
     # kerchunk names a dimension in an HDF5 group by the whole path of its scale

@@ -11,7 +11,13 @@ from zarr.core.metadata.v3 import ArrayV3Metadata
 from cubegate.errors import InvalidMetadata, UnsupportedCodec
 from cubegate.index.codecs import check_v3_codecs
 from cubegate.index.metadata import ArrayMetadata, CodecsV3
-from cubegate.index.zarr_v2 import MALFORMED, MAX_CHUNK_NBYTES, parse_fill_attribute
+from cubegate.index.zarr_v2 import (
+    MALFORMED,
+    UNPRINTABLE,
+    check_chunk_size,
+    parse_fill_attribute,
+    parse_sizes,
+)
 
 
 def parse_array_v3(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
@@ -30,15 +36,16 @@ def parse_array_v3(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
 
 
 def _parse(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
+    parse_sizes(path, document["shape"])
     codecs = tuple(document.get("codecs") or ())
     check_v3_codecs(codecs)
     parsed = ArrayV3Metadata.from_dict(dict(document))
     if document["chunk_grid"]["name"] != "regular":
         raise InvalidMetadata(f"array {path!r}: its chunk grid is not regular")
-    chunk_shape = tuple(document["chunk_grid"]["configuration"]["chunk_shape"])
+    chunk_shape = parse_sizes(path, document["chunk_grid"]["configuration"]["chunk_shape"])
     dtype = _storage_dtype(parsed.data_type.to_native_dtype(), codecs)
-    if np.prod(chunk_shape, dtype=np.float64) * dtype.itemsize > MAX_CHUNK_NBYTES:
-        raise InvalidMetadata(f"array {path!r}: its chunks {chunk_shape} decode to over 2 GiB")
+    check_chunk_size(path, chunk_shape, dtype)
+    _check_serializer(codecs, dtype)
     attributes = dict(parsed.attributes)
     declared = None
     if "_FillValue" in attributes:
@@ -46,6 +53,8 @@ def _parse(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
     names = document.get("dimension_names")
     if names is not None and any(name is None for name in names):
         names = None
+    if any(UNPRINTABLE.search(name) for name in names or ()):
+        raise InvalidMetadata(f"array {path!r}: dimension_names has one with control characters")
     fill = parsed.fill_value
     return ArrayMetadata(
         path=path,
@@ -59,6 +68,12 @@ def _parse(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
         codecs=CodecsV3(codecs),
         document={key: value for key, value in document.items() if key != "attributes"},
     )
+
+
+def _check_serializer(codecs: tuple[Mapping[str, Any], ...], dtype: np.dtype[Any]) -> None:
+    names = [codec["name"] for codec in codecs]
+    if dtype.hasobject and "transpose" in names and "sharding_indexed" in names:
+        raise UnsupportedCodec("shards of transposed strings are not ones that cubegate decodes")
 
 
 def _storage_dtype(native: np.dtype[Any], codecs: tuple[Mapping[str, Any], ...]) -> np.dtype[Any]:

@@ -152,6 +152,28 @@ async def test_cut_and_replaced_partitions_are_refused(tmp_path, build):
             await build(folder, allow_missing_partitions=["v"])
 
 
+@pytest.mark.parametrize("other", ["declared/refs.1.parq", "shuffled/refs.0.parq"])
+async def test_the_partition_of_another_array_or_place_is_refused(
+    granule, scan_hdf5, write_parquet, build, other
+):
+    folder = write_parquet(scan_hdf5(granule), 6)
+    allowed = {"spatial_ref", "partial"}
+    await build(folder, allow_missing_partitions=allowed)
+    (folder / "shuffled" / "refs.1.parq").write_bytes((folder / other).read_bytes())
+    with pytest.raises(InvalidReference, match=r"partition \d of array '\w+' is the same file as partition"):
+        await build(folder, allow_missing_partitions=allowed)
+
+
+async def test_equal_partitions_of_inlined_chunks_are_what_they_are(tmp_path, build):
+    raw = columns(path=pa.nulls(12, pa.string()), raw=pa.array([b"abcd"] * 12))
+    folder = hand_written(tmp_path / "r.parq", raw)
+    metadata = json.loads((folder / ".zmetadata").read_text())
+    metadata["metadata"]["w/.zarray"] = metadata["metadata"]["v/.zarray"]
+    (folder / ".zmetadata").write_text(json.dumps(metadata))
+    shutil.copytree(folder / "v", folder / "w")
+    assert (await build(folder)).counts("w").inlined == 12
+
+
 @pytest.mark.parametrize(
     ("table", "match"),
     [

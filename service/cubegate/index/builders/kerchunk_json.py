@@ -16,7 +16,15 @@ from cubegate.errors import InvalidReference
 from cubegate.index.builders.json_members import Batch, Members, read_members
 from cubegate.index.builders.reference_text import read_text
 from cubegate.index.chunk_keys import ChunkKeys
-from cubegate.index.documents import METADATA_NAMES, Documents, parse_document, read_documents, split_key
+from cubegate.index.documents import (
+    MAX_METADATA_LENGTH,
+    METADATA_NAMES,
+    Documents,
+    measure,
+    parse_document,
+    read_documents,
+    split_key,
+)
 from cubegate.index.index import Index
 from cubegate.index.progress import Progress, silent
 from cubegate.index.references import ArrayReferences, ReferenceCollector, check_range
@@ -74,11 +82,17 @@ class _Metadata:
 
     documents: dict[str, dict[str, Any]] = field(default_factory=lambda: {"": {}, _REFERENCES: {}})
     format: dict[str, Any] = field(default_factory=dict)
+    length: int = 0
 
     def read(self, batch: Batch) -> None:
         documents = self.documents[batch.inside]
         for key, value in batch.members:
             if key.rpartition("/")[2] in METADATA_NAMES or key == _CONSOLIDATED:
+                self.length += len(key) + measure(value, key)
+                if self.length > MAX_METADATA_LENGTH:
+                    raise InvalidReference(
+                        f"The reference file has more than {MAX_METADATA_LENGTH:,} characters of metadata."
+                    )
                 _enter_once(documents, key, value)
             elif not batch.inside and key in _FORMAT_NAMES:
                 _enter_once(self.format, key, value)
@@ -111,8 +125,8 @@ def _enter_once(found: dict[str, Any], key: str, value: Any) -> None:
 def _metadata_documents(values: Mapping[str, Any]) -> dict[str, Any]:
     found = {key: value for key, value in values.items() if key != _CONSOLIDATED}
     if not found and _CONSOLIDATED in values:
-        consolidated = parse_document(values[_CONSOLIDATED], _CONSOLIDATED)
-        return parse_document(consolidated.get("metadata"), _CONSOLIDATED)
+        consolidated = parse_document(values[_CONSOLIDATED], _CONSOLIDATED, max_length=MAX_METADATA_LENGTH)
+        return parse_document(consolidated.get("metadata"), _CONSOLIDATED, max_length=MAX_METADATA_LENGTH)
     return {key: _metadata_value(value, key) for key, value in found.items()}
 
 

@@ -7,8 +7,9 @@ import base64
 import binascii
 import math
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
+from hashlib import blake2b
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,12 @@ from numpy.typing import NDArray
 from cubegate.chunks.concurrency import run_all
 from cubegate.chunks.source import ChunkReference, ObjectSource
 from cubegate.errors import InvalidReference, UpstreamObjectMissing
-from cubegate.index.documents import METADATA_NAMES, parse_document, read_documents
+from cubegate.index.documents import (
+    MAX_METADATA_LENGTH,
+    METADATA_NAMES,
+    parse_document,
+    read_documents,
+)
 from cubegate.index.index import Index
 from cubegate.index.progress import Progress, silent
 from cubegate.index.references import ArrayReferences, ReferenceCollector
@@ -51,11 +57,12 @@ async def build_from_kerchunk_parquet(
         CubegateError: whatever `check_url` raises.
     """
     url = url.rstrip("/")
-    consolidated = parse_document(await source.get(ChunkReference(f"{url}/.zmetadata")), ".zmetadata")
+    text = await source.get(ChunkReference(f"{url}/.zmetadata"))
+    consolidated = parse_document(text, ".zmetadata", max_length=MAX_METADATA_LENGTH)
     record_size = consolidated.get("record_size")
     if type(record_size) is not int or not 0 < record_size <= MAX_RECORD_SIZE:
         raise InvalidReference("The .zmetadata of the Parquet references has no usable 'record_size'.")
-    metadata = parse_document(consolidated.get("metadata"), ".zmetadata")
+    metadata = parse_document(consolidated.get("metadata"), ".zmetadata", max_length=MAX_METADATA_LENGTH)
     known = {key: value for key, value in metadata.items() if key.rpartition("/")[2] in METADATA_NAMES}
     documents = read_documents(known, group)
     collector = ReferenceCollector(base_url=url, check_url=check_url)
@@ -75,6 +82,7 @@ class _Reader:
     collector: ReferenceCollector
     record_size: int
     progress: Progress
+    seen: dict[bytes, str] = field(default_factory=dict)
 
     async def read(self, references: ArrayReferences, url: str, *, allow_missing: bool) -> None:
         partitions = range(math.ceil(references.array.chunk_count / self.record_size))
@@ -96,8 +104,19 @@ class _Reader:
                 "in allow_missing_partitions."
             ) from None
         table = await asyncio.to_thread(_read_table, data, self.record_size, what)
-        first = number * self.record_size
-        self._enter(references, first, table, what)
+        self._enter(references, number * self.record_size, table, what)
+        self._check_own(data, table, what)
+
+    def _check_own(self, data: bytes, table: pa.Table, what: str) -> None:
+        """Refuse a partition that is another one's file: no two chunks have the same bytes."""
+        if "path" not in table.column_names or table.column("path").null_count == table.num_rows:
+            return
+        other = self.seen.setdefault(blake2b(data).digest(), what)
+        if other != what:
+            raise InvalidReference(
+                f"The {what} is the same file as {other}: one of them was replaced. If both arrays really "
+                "are the same data, write JSON references."
+            )
 
     def _enter(self, references: ArrayReferences, first: int, table: pa.Table, what: str) -> None:
         expected = min(self.record_size, references.array.chunk_count - first)
