@@ -10,7 +10,7 @@ import time
 import traceback
 from collections.abc import Awaitable, Callable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from cubegate.credentials.provider import Secretive
@@ -32,10 +32,11 @@ _PAUSE_FORCED = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Lease(Generic[T]):
-    """A value and the moment at which it ends, in seconds since 1970."""
+    """A value and the moment at which it ends, in seconds since 1970; renewed from `renew_at` on."""
 
     value: T = field(repr=False)
     expires: float
+    renew_at: float = 0.0
 
 
 class Renewing(Secretive, Generic[T]):
@@ -61,7 +62,6 @@ class Renewing(Secretive, Generic[T]):
         self._name, self._fetch, self._refused, self._clock = name, fetch, refused, clock
         self._lock = threading.Lock()
         self._lease: Lease[T] | None = None
-        self._renew_at = 0.0
         self._flight: Future[Lease[T] | UpstreamError] | None = None
         self._failure: UpstreamError | None = None
         self._failed_at = self._forced_at = float("-inf")
@@ -77,13 +77,13 @@ class Renewing(Secretive, Generic[T]):
             UpstreamUnavailable: who gives them cannot be reached.
         """
         lease = self._lease
-        if lease is not None and self._clock() < self._renew_at:
+        if lease is not None and self._clock() < lease.renew_at:
             return lease.value
         with self._lock:
             now = self._clock()
             lease = self._valid(now)
             if lease is not None:
-                if now >= self._renew_at and self._flight is None and self._pause(now) is None:
+                if now >= lease.renew_at and self._flight is None and self._pause(now) is None:
                     self._start(None)
                 return lease.value
             flight = self._flight or self._start_unless_paused(now, None)
@@ -174,10 +174,11 @@ class Renewing(Secretive, Generic[T]):
                 # nothing new came that could be refused
                 self._forced_at = float("-inf")
             else:
-                self._failure, self._lease = None, outcome
-                self._renew_at = outcome.expires - min(_MOST_LEFT, _PART_LEFT * (outcome.expires - now))
+                left = min(_MOST_LEFT, _PART_LEFT * (outcome.expires - now))
+                self._failure, self._lease = None, replace(outcome, renew_at=outcome.expires - left)
         if isinstance(outcome, UpstreamError) and str(outcome) != str(before):
-            logger.warning("The credentials %r were not renewed: %s", self._name, outcome)
+            state = outcome.state if isinstance(outcome, UpstreamDenied) else "unavailable"
+            logger.warning("The credentials %r were not renewed (%s): %s", self._name, state, outcome)
         elif before is not None and not isinstance(outcome, UpstreamError):
             logger.info("The credentials %r are renewed again.", self._name)
         flight.set_result(outcome)

@@ -123,12 +123,13 @@ async def test_all_who_wait_get_an_error_of_their_own(renewing, upstream):
     assert len({id(error) for error in errors}) == 20
 
 
-async def test_an_error_keeps_its_state_and_mend(renewing, upstream):
+async def test_an_error_keeps_its_state_and_mend(renewing, upstream, caplog):
     upstream.error = UpstreamDenied("No.", state="eula", mend="Accept it.")
     for _ in range(2):
         with pytest.raises(UpstreamDenied, match=r"^No\. Accept it\.$") as caught:
             await renewing.get()
         assert (caught.value.state, caught.value.mend) == ("eula", "Accept it.")
+    assert "The credentials 'ours' were not renewed (eula): No. Accept it." in caplog.text
 
 
 async def test_a_clock_that_is_set_back_prolongs_no_pause(renewing, upstream, clock):
