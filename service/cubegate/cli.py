@@ -22,6 +22,7 @@ from cubegate import __version__, demo
 from cubegate.app import index_source, open_catalog
 from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.checking import check_cube
+from cubegate.catalog.chunk_layout import describe_layout
 from cubegate.catalog.inspection import describe_cube
 from cubegate.errors import ConfigurationError, CubegateError
 from cubegate.index.progress import Progress as ShowProgress
@@ -87,6 +88,8 @@ def _parser() -> argparse.ArgumentParser:
 
     inspect = commands.add_parser("inspect", help="print what a dataset holds")
     inspect.add_argument("dataset", help="a dataset's id")
+    inspect.add_argument("--chunks", action="store_true",
+                         help="print how it is cut into chunks, and what queries cost")  # fmt: skip
     _add_config(inspect)
     inspect.set_defaults(run=_inspect)
 
@@ -220,7 +223,8 @@ def _inspect(parsed: argparse.Namespace, console: Console) -> int:
 
     async def inspect() -> None:
         async with _opened_catalog(parsed.config) as catalog:
-            for renderable in await describe_cube(await catalog.get(parsed.dataset)):
+            describe = describe_layout if parsed.chunks else describe_cube
+            for renderable in await describe(await catalog.get(parsed.dataset)):
                 console.print(renderable)
 
     asyncio.run(inspect())
