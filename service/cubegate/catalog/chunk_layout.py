@@ -32,13 +32,13 @@ _FOOTNOTE = (
 
 
 class StoredSizes(NamedTuple):
-    """Bytes of the chunks of an array as they are stored: least, median, largest and in all."""
+    """Bytes of the chunks of an array as they are stored, and how many chunks these are."""
 
     least: int
     median: int
     largest: int
     total: int
-    count: int
+    chunks: int
 
 
 async def describe_layout(cube: Datacube) -> list[RenderableType]:
@@ -105,7 +105,7 @@ def _row(cube: Datacube, array: ArrayMetadata, grid: Grid) -> tuple[str, ...]:
     stored, ratio = _UNKNOWN, _UNKNOWN
     if sizes is not None:
         stored = f"{decimal(sizes.median)} ({decimal(sizes.least)} to {decimal(sizes.largest)})"
-        ratio = f"{array.chunk_nbytes * sizes.count / sizes.total:.2f}"
+        ratio = f"{array.chunk_nbytes * sizes.chunks / sizes.total:.2f}"
     encoded = EncodedArray(cube.store, array)
     middle = [size // 2 for size in array.shape]
     flat = {grid.x.name, grid.y.name}
