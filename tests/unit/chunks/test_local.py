@@ -116,6 +116,11 @@ async def test_a_file_that_was_written_over_is_known_by_its_size_or_time(root, s
     os.utime(file, ns=(0, 1_000_000_000))
     with pytest.raises(UpstreamChanged):
         await source.get(reference)
+    # a shorter one is not only too short
+    file.write_bytes(b"ab")
+    with pytest.raises(UpstreamChanged):
+        await source.get(reference)
+    file.write_bytes(b"abcdefghij")
     # another size at the same time
     at = file.stat()
     early = (await source.stat(url)).validator
