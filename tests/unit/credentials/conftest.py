@@ -4,6 +4,7 @@ import pytest
 from tests.earthdata_double.double import running_double
 
 from cubegate.credentials import asking, open_credentials
+from cubegate.errors import UpstreamDenied
 from cubegate.settings import CredentialSettings
 
 
@@ -50,3 +51,16 @@ def open_one(double, clock):
         return open_credentials({"asf": section}, secrets | (environment or {}), clock=clock)["asf"]
 
     return open_one
+
+
+@pytest.fixture
+def refused():
+    """Ask a provider that must refuse, and return its error, which names no secret."""
+
+    async def refused(provider, url="s3://granules/x"):
+        with pytest.raises(UpstreamDenied) as caught:
+            await provider.for_url(url)
+        assert "-value" not in str(caught.value)
+        return caught.value
+
+    return refused
