@@ -19,6 +19,7 @@ from .engine import (
     RAISED,
     REFUSED,
     RIGHT,
+    UNREADABLE,
     WRONG,
     Outcome,
 )
@@ -26,7 +27,7 @@ from .faults import FAULTS, GOOD
 
 _COLUMNS = {
     "right": (RIGHT,), "refused": (REFUSED,), "raised or aborted": (RAISED, ABORTED),
-    "silent fill": (FILL,), "wrong": (WRONG, BAD_STATUS), "no Retry-After or late": (NO_RETRY_AFTER, LATE),
+    "silent fill": (FILL,), "wrong": (WRONG, UNREADABLE, BAD_STATUS), "no Retry-After or late": (NO_RETRY_AFTER, LATE),
 }  # fmt: skip
 
 
@@ -34,6 +35,8 @@ def bars_of_runs(outcomes: Sequence[Outcome], search: Search, astray: Sequence[s
     """The bars that the runs are held to."""
     detectable = [one for one in outcomes if one.run.detectable or not one.injected]
     kinds = Counter(one.kind for one in detectable)
+    wrong = kinds[WRONG] + kinds[UNREADABLE]
+    once = [one for one in detectable if one.run.once and one.injected]
     checked = [
         one for one in outcomes if one.run.source == "index with checksums" and one.run.read == "chunk"
     ]
@@ -45,7 +48,7 @@ def bars_of_runs(outcomes: Sequence[Outcome], search: Search, astray: Sequence[s
     rows = [
         ("seeded runs", f">= {least:,}", f"{len(outcomes):,}, the fault struck in {struck:,}", len(outcomes) >= least),
         ("silent fill", "0", str(kinds[FILL]), not kinds[FILL]),
-        ("wrong values", "0", str(kinds[WRONG]), not kinds[WRONG]),
+        ("wrong values", "0", str(wrong), not wrong),
         ("wrong values with checksums in the index", "0", f"{wrong_checked} of {len(checked):,}", not wrong_checked),
         ("a status other than 200, 502, 503, 504", "0", str(kinds[BAD_STATUS]), not kinds[BAD_STATUS]),
         ("5xx without Retry-After", "0", str(kinds[NO_RETRY_AFTER]), not kinds[NO_RETRY_AFTER]),
@@ -56,6 +59,12 @@ def bars_of_runs(outcomes: Sequence[Outcome], search: Search, astray: Sequence[s
             "right values where nothing was bad", "all",
             f"{sum(one.kind == RIGHT for one in controls):,} of {len(controls):,}",
             bool(controls) and all(one.kind == RIGHT for one in controls),
+        ),
+        (
+            "faults that struck once",
+            "",
+            f"{sum(one.kind == RIGHT for one in once):,} of {len(once):,} answered right by another attempt",
+            None,
         ),
         ("canaries found", "0", f"{strays} in {searched / 1e6:,.0f} MB", not strays),
         ("contacts outside the allow-list, HTTP", "0", str(len(astray)), not astray),
@@ -103,22 +112,25 @@ def _print_outcomes(console: Console, outcomes: Sequence[Outcome]) -> None:
 
 
 def unnoticed(outcomes: Sequence[Outcome]) -> dict[tuple[str, str, str], Counter[str]]:
-    """What became of other bytes in right form, by fault, read, and what the gateway holds to compare."""
+    """What became of other bytes in right form: by fault, by what was read, and by how it is stored."""
     found: defaultdict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
     for one in outcomes:
         if not one.run.detectable and one.injected:
-            found[one.run.fault, one.run.read, one.run.source][one.kind] += 1
+            source = "index" if one.run.source == "index" else "kerchunk"
+            stored = f"{one.stored}, " if one.run.read == "chunk" else ""
+            found[one.run.fault, one.run.read, stored + source][one.kind] += 1
     return dict(sorted(found.items()))
 
 
 def _print_unnoticed(console: Console, outcomes: Sequence[Outcome]) -> None:
     table = Table(title="Other bytes in right form, without a checksum to tell", title_justify="left")
-    for name in ("fault", "read", "source"):
+    for name in ("fault", "read", "stored, source"):
         table.add_column(name)
-    for name in ("right", "noticed", "wrong"):
+    for name in ("right", "noticed here", "by the client's codec", "wrong"):
         table.add_column(name, justify="right")
     for place, counts in unnoticed(outcomes).items():
         wrong = counts[FILL] + counts[WRONG] + counts[BAD_STATUS]
-        noticed = counts.total() - wrong - counts[RIGHT]
-        table.add_row(*place, str(counts[RIGHT]), str(noticed), str(wrong))
+        by_client = counts[UNREADABLE] + counts[RAISED]
+        here = counts.total() - wrong - by_client - counts[RIGHT]
+        table.add_row(*place, *(str(cell or "") for cell in (counts[RIGHT], here, by_client, wrong)))
     console.print(table)

@@ -39,6 +39,10 @@ class Wrong(Exception):
         self.fill = fill
 
 
+class Unreadable(Wrong):
+    """An answer of 200 that whoever reads it finds to be none."""
+
+
 @dataclass(frozen=True)
 class Asked:
     """A request below a dataset, and `check`, which raises `Wrong` for a body that is not right.

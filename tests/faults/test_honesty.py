@@ -26,6 +26,7 @@ from .engine import (
     RAISED,
     REFUSED,
     RIGHT,
+    UNREADABLE,
     WRONG,
     Batch,
     draw_run,
@@ -33,7 +34,7 @@ from .engine import (
     run_batch,
 )
 from .faults import FAULTS, GOOD, Plan
-from .routes import Asked, Wrong, compare
+from .routes import Asked, Unreadable, Wrong, compare
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 ROUTES = ("zarr v2 chunk", "zarr-plain v3 chunk", "timeseries csv", "points json", "subset netcdf",
@@ -78,7 +79,7 @@ def test_other_bytes_of_the_right_length_are_caught(world, search, monkeypatch):
 
     monkeypatch.setattr(HTTPObjects, "get", shifting)
     (outcome,) = run_batch([run_like("zarr v2 chunk", number=3, source="json")], world, search)
-    assert outcome.kind == WRONG
+    assert outcome.kind == UNREADABLE
     assert outcome.is_defect
 
 
@@ -129,7 +130,7 @@ def test_an_answer_that_cannot_be_read_is_wrong():
     def check(body):
         decode_chunk("displacement", body, plain=False)
 
-    with pytest.raises(Wrong, match="cannot be read"):
+    with pytest.raises(Unreadable, match="cannot be read"):
         judge_response(Asked("zarr/displacement/0.0.0", check), 200, None, b"<html>")
 
 
