@@ -51,11 +51,13 @@ def state_of(status: int, text: str) -> str | None:
     code = _S3_CODE.search(text)
     if code is not None and code[1] in _S3_STATES:
         return _S3_STATES[code[1]]
-    if status == 401:
-        return "expired" if _EXPIRED.search(text) else "bad-token"
+    if status not in {401, 403}:
+        return None
+    if _EULA.search(text):
+        return "eula"
     if status == 403:
-        return "eula" if _EULA.search(text) else "denied"
-    return None
+        return "denied"
+    return "expired" if _EXPIRED.search(text) else "bad-token"
 
 
 def denied(

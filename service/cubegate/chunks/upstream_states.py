@@ -69,5 +69,8 @@ class UpstreamStates:
             held = self._refusing.pop(upstream, None)
             silent = upstream in self._silent
         if held is not None and not silent:
-            times = f"{held.count} times" if held.count > 1 else "once"
-            logger.info("upstream %s gives again; it refused %s (%s)", upstream, times, held.state)
+            seconds = time.time() - held.since
+            logger.info(
+                "upstream %s gives again; it refused %d reads in %.0f s (%s)",
+                upstream, held.count, seconds, held.state,
+            )  # fmt: skip

@@ -82,6 +82,7 @@ EULA = f'{{"status_code": 403, "error_description": "EULA Acceptance Failure", "
 REFUSALS = [
     (403, EULA, "eula", "accept"),
     (403, f"<html>You must accept the EULA {SAID}</html>", "eula", "accept"),
+    (401, f'{{"error": "invalid_token", "error_description": "EULA Acceptance Failure {SAID}"}}', "eula", "accept"),
     (403, SAID, "denied", "may read it"),
     (403, S3 % "AccessDenied", "denied", "may read it"),
     (401, SAID, "bad-token", "not valid"),

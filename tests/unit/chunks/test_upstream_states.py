@@ -47,7 +47,7 @@ def test_a_refusal_is_kept_until_something_is_given(states, logged):
     assert logged() == [
         ("WARNING", "upstream https://a/ refuses (eula): Accept it."),
         ("WARNING", "upstream s3://b/ refuses (expired): Renew it."),
-        ("INFO", "upstream https://a/ gives again; it refused 3 times (eula)"),
+        ("INFO", "upstream https://a/ gives again; it refused 3 reads in 0 s (eula)"),
     ]
 
 
