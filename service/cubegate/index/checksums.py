@@ -17,7 +17,7 @@ from cubegate.chunks.source import BulkSource, ChunkReference, ChunkSource, Outc
 from cubegate.chunks.verified import checksum
 from cubegate.errors import CorruptChunk, UpstreamError
 from cubegate.index.index import Index
-from cubegate.index.location import Stored
+from cubegate.index.location import Inlined, Stored
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.progress import Progress, silent
 from cubegate.index.table import CRC32_TYPE, INLINED, WHOLE_OBJECT, ChunkTable, Column, Rows
@@ -38,7 +38,7 @@ async def take_checksums(
 ) -> Index:
     """Return `index` with a CRC-32 of the encoded bytes of each stored chunk.
 
-    Inlined chunks have none: the checksums of the index file's pages cover them.
+    Inlined chunks are decoded too, and have none: the checksums of the index file's pages cover them.
 
     Raises:
         UpstreamError: a chunk cannot be read; the message names it.
@@ -80,7 +80,15 @@ class _Reading:
                 self.progress(f"Reading chunks of {self.array.path}", done, len(stored))
 
         await all_of(work() for _ in range(_BATCHES_IN_FLIGHT))
+        await asyncio.to_thread(self._check_inlined, np.flatnonzero(rows.granule == INLINED))
         return found
+
+    def _check_inlined(self, rows: NDArray[np.int64]) -> None:
+        chunks = [tuple(chunk) for chunk in self.table.chunks_of(rows).tolist()]
+        for chunk, location in zip(chunks, self.index.locate(self.array, chunks), strict=True):
+            if isinstance(location, Inlined):
+                name = f"chunk {chunk} of array {self.array.path!r}, inlined in the references"
+                self._checksum(name, location.data)
 
     async def _checksums_of(self, batch: NDArray[np.int64]) -> list[int]:
         chunks = [tuple(chunk) for chunk in self.table.chunks_of(batch).tolist()]

@@ -37,6 +37,9 @@ V3_CODECS = frozenset(
 )  # fmt: skip
 
 MAX_CODECS = 16
+_RETYPING = ("astype", "delta", "fixedscaleoffset", "quantize")
+# they decode alike, whatever they were told to encode
+_WITHOUT_PARAMETERS = ("blosc", "bz2", "gzip", "lz4", "zlib", "zstd")
 _ARRAY_TO_BYTES = ("bytes", "sharding_indexed", "vlen-bytes", "vlen-utf8")
 _MAX_DTYPE_LENGTH = 2**16
 _MAX_ELEMENT_NBYTES = 2**16
@@ -50,7 +53,7 @@ _UNUSABLE = (
 
 
 def check_v2_codecs(configurations: Iterable[Mapping[str, Any]]) -> None:
-    """Raise `UnsupportedCodec` unless each is a numcodecs configuration on the list, with usable parameters."""
+    """Raise `UnsupportedCodec` unless each is a numcodecs configuration on the list that can be used."""
     for number, configuration in enumerate(configurations):
         identifier = configuration.get("id") if isinstance(configuration, Mapping) else None
         if not isinstance(identifier, str) or identifier not in V2_CODECS:
@@ -73,7 +76,10 @@ def check_v3_codecs(codecs: Iterable[Mapping[str, Any]]) -> None:
         configuration = codec.get("configuration") or {}
         if name.startswith("numcodecs."):
             identifier = name.removeprefix("numcodecs.")
-            _check_parameters(identifier, {**configuration, "id": identifier})
+            # what is left out is as the array has it
+            left_out = "decode_dtype" if identifier == "astype" else "dtype"
+            default = {left_out: "<f8"} if identifier in _RETYPING else {}
+            _check_parameters(identifier, {**default, **configuration, "id": identifier})
         if name == "sharding_indexed":
             _check_sharding(configuration)
     place = next((n for n, name in enumerate(names) if name in _ARRAY_TO_BYTES), None)
@@ -112,8 +118,10 @@ def _open(identifier: str, configuration: Mapping[str, Any]) -> None:
     """Make the codec as it would be made to decode; raises one of `_UNUSABLE`."""
     if len(str(configuration.get("dtype", ""))) > _MAX_DTYPE_LENGTH:
         raise ValueError("the type is too long")
+    if identifier in _WITHOUT_PARAMETERS:
+        return
     codec = numcodecs.get_codec(dict(configuration))
-    if identifier in ("astype", "delta", "fixedscaleoffset", "quantize"):
+    if identifier in _RETYPING:
         for name in ("dtype", "astype", "encode_dtype", "decode_dtype"):
             dtype = np.dtype(getattr(codec, name, np.float64))
             if dtype.kind not in "biufc":

@@ -167,6 +167,12 @@ async def test_equal_content_has_one_version_and_other_bytes_another(index, obje
     assert versions[0] == versions[1] != versions[2]
 
 
+async def test_inlined_chunks_are_proved_too(objects):
+    index = build({".zgroup": {}, "w/.zarray": {**DOCUMENT, "shape": [3], "chunks": [1]}, "w/1": "efg"})
+    with pytest.raises(CorruptChunk, match=r"chunk \(1,\) of array 'w', inlined in the references: not one"):
+        await take_checksums(index, objects, decoder_of)
+
+
 async def test_inlined_chunks_stay_as_they_are(index, objects):
     made = await take_checksums(index, objects, decoder_of)
     assert stored(made, "w")[(1,)] == Inlined(b"efgh")
