@@ -107,7 +107,9 @@ class LocalFiles:
                 return UpstreamObjectMissing(f"{address} does not exist.")
             return UpstreamUnavailable(f"The root of {address} is not there.")
         if isinstance(error, PermissionError):
-            return UpstreamDenied(f"{address} may not be read by this process.")
+            return UpstreamDenied(
+                f"{address} may not be read by this process.", mend="Let the server's user read it."
+            )
         if error.errno == errno.ELOOP:
             return UpstreamRefused(f"{address} is a loop of symbolic links.")
         return UpstreamUnavailable(f"{address} cannot be read.")
