@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubegate.index.content import IndexContent, StoredArray
+from cubegate.index.documents import measure, split_key
 from cubegate.index.index import Index
 from cubegate.index.pages import ALIGNMENT, PAGE, Pages, corrupt
 from cubegate.index.table import (
@@ -68,6 +69,7 @@ def open_index(path: Path) -> Index:
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     pages = Pages(data, path, body=head.body, nbytes=head.nbytes, checksums=head.checksums)
     try:
+        _check_header(head.header)
         content = _read_content(head.header, pages)
     except (*MALFORMED, RecursionError) as error:
         raise corrupt(path, f"has a header that cannot be read ({type(error).__name__})") from error
@@ -116,6 +118,26 @@ def _checksums_in(data: bytes, body_nbytes: int, path: Path) -> NDArray[np.uint3
     if len(data) < count * _CHECKSUM_TYPE.itemsize:
         raise corrupt(path, "is damaged in its head")
     return np.frombuffer(data, dtype=_CHECKSUM_TYPE, count=count)
+
+
+def _check_header(header: Any) -> None:
+    """Refuse what no cubegate writes: a file may come from anywhere.
+
+    Raises:
+        TypeError: a part is of another type.
+        InvalidReference: it is nested too deep, or names a path that cannot be.
+    """
+    measure(header, "header")
+    arrays, groups, skipped = header["arrays"], header["groups"], header["skipped"]
+    objects = [arrays, groups, skipped, *groups.values(), *arrays.values()]
+    objects += [entry[key] for entry in arrays.values() for key in ("document", "attributes")]
+    if not all(isinstance(one, dict) for one in objects):
+        raise TypeError("what should be an object is none")
+    texts = [*skipped.values(), *header["assumed_fill"]]
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("what should be a text is none")
+    for path in {*arrays, *groups, *skipped} - {""}:
+        split_key(f"{path}/")
 
 
 def _read_content(header: Mapping[str, Any], pages: Pages) -> IndexContent:
