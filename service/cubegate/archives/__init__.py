@@ -1,0 +1,1 @@
+"""What turns the granules of an archive into a cube."""
