@@ -121,6 +121,10 @@ class HTTPObjects:
                 self._signed.forget(origin, signed)
         try:
             return await self._ask_origin(origin, reference, judged, until)
+        except UpstreamDenied:
+            # where it led to is no better for the next read
+            self._signed.forget(origin, self._signed.held(origin))
+            raise
         finally:
             self._signed.answered(origin)
 
