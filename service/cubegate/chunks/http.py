@@ -121,10 +121,6 @@ class HTTPObjects:
                 self._signed.forget(origin, signed)
         try:
             return await self._ask_origin(origin, reference, judged, until)
-        except UpstreamDenied:
-            # where it led to is no better for the next read
-            self._signed.forget(origin, self._signed.held(origin))
-            raise
         finally:
             self._signed.answered(origin)
 
@@ -187,6 +183,7 @@ class _Reading:
                 headers = {**asked, "Authorization": f"Bearer {self.token.token}"}
             answer = await self._exchange(address, headers, judge)
             if judge.refused is not None:
+                self.signed.forget(self.origin, address)
                 raise self._refusal(address, answer)
             if answer.head.status not in REDIRECTS:
                 if hop == 0 and address is self.origin:

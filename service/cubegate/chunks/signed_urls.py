@@ -80,7 +80,7 @@ class SignedURLs:
                     self._held.popitem(last=False)
         self.answered(origin)
 
-    def forget(self, origin: Address, signed: Address | None) -> None:
+    def forget(self, origin: Address, signed: Address) -> None:
         """Drop `signed`, unless another address is held for `origin` by now."""
         found = self._held.get(origin)
         if found is not None and found[0] is signed:
