@@ -35,6 +35,8 @@ from cubegate.errors import (
 )
 
 _MOST_REDIRECTS = 5
+# what another token may end: archives lead who brings a dead one to the login
+_FOR_OTHERS = RENEWABLE | {"login-page"}
 
 AnyJudge = TypeVar("AnyJudge", bound=Judge)
 
@@ -132,7 +134,7 @@ class HTTPObjects:
         try:
             return await reading.run(origin, judged)
         except UpstreamDenied as error:
-            if self._renewal is None or token is None or error.state not in RENEWABLE | {"login-page"}:
+            if self._renewal is None or token is None or error.state not in _FOR_OTHERS:
                 raise
             refused = error
         async with asyncio.timeout(until - time.monotonic()):
@@ -140,8 +142,9 @@ class HTTPObjects:
         reading.token = renewed if isinstance(renewed, BearerToken) else None
         try:
             return await reading.run(origin, judged)
-        except UpstreamDenied:
-            self._renewal.was_in_vain()
+        except UpstreamDenied as error:
+            if error.state in _FOR_OTHERS:
+                self._renewal.was_in_vain()
             raise
 
     async def _token(self, address: Address, until: float) -> BearerToken | None:

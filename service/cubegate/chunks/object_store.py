@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime, parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeGuard, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError
@@ -116,7 +116,7 @@ class S3Objects:
                     return await read(signing.store)
                 except (BaseError, FileNotFoundError) as error:
                     refused = translated(error, address, signing.keys)
-                if isinstance(refused, UpstreamDenied) and self._renewal is not None:
+                if _is_renewable(refused) and self._renewal is not None:
                     self._renewal.was_in_vain()
                 raise refused
 
@@ -134,10 +134,8 @@ class S3Objects:
         return signing
 
     async def _renewed(self, signing: _Signing, refused: UpstreamError) -> _Signing:
-        renewable = isinstance(refused, UpstreamDenied) and refused.state in RENEWABLE
-        if not renewable or signing.keys is None or self._renewal is None:
+        if not _is_renewable(refused) or signing.keys is None or self._renewal is None:
             raise refused
-        assert isinstance(refused, UpstreamDenied)  # noqa: S101 - narrows the type
         return self._take(await self._renewal.instead_of(signing.keys, str(self._prefix), refused))
 
     def _take(self, keys: object) -> _Signing:
@@ -173,6 +171,10 @@ class S3Objects:
 
 def _key(address: Address) -> str:
     return address.path.strip("/")
+
+
+def _is_renewable(error: UpstreamError) -> TypeGuard[UpstreamDenied]:
+    return isinstance(error, UpstreamDenied) and error.state in RENEWABLE
 
 
 def _same(held: S3Keys | None, keys: S3Keys) -> bool:

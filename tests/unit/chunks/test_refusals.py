@@ -234,3 +234,23 @@ async def test_a_token_is_not_renewed_for_what_another_origin_refused(
     assert caught.value.state == "denied"
     assert tokens.renewals == 0
     assert all("authorization" not in request.headers for request in data.requests)
+
+
+async def test_a_renewed_token_that_is_good_for_nothing_else_is_renewed_again_when_it_dies(
+    start_server, open_http, response, tokens
+):
+    dead = set()
+
+    def answer(request):
+        if request.headers["authorization"] in dead:
+            return response(401)
+        return response(403, [], EULA.encode())
+
+    server = await start_server(answer)
+    source = open_http(server.url, credentials=tokens)
+    for number in range(3):
+        dead.add(f"Bearer token-{number}")
+        with pytest.raises(UpstreamDenied) as caught:
+            await source.get(ChunkReference(f"{server.url}/x", 3, 10))
+        assert caught.value.state == "eula"
+    assert tokens.renewals == 3
