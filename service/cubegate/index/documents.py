@@ -161,6 +161,6 @@ def move_compressor(document: Mapping[str, Any]) -> Mapping[str, Any]:
     if document.get("compressor") is not None or not isinstance(filters, list) or not filters:
         return document
     last = filters[-1]
-    if not isinstance(last, dict) or last.get("id") not in _BYTES_TO_BYTES:
+    if not isinstance(last, dict) or str(last.get("id")) not in _BYTES_TO_BYTES:
         return document
     return {**document, "filters": filters[:-1] or None, "compressor": last}
