@@ -20,7 +20,7 @@ from weakref import WeakSet
 import httptools
 
 from cubegate.chunks.address import Address
-from cubegate.chunks.resolving import addresses_of, host_and_port, is_literal
+from cubegate.chunks.resolving import Lookups, host_and_port, is_literal
 
 CONNECT_TIMEOUT = 10.0
 # servers close idle connections after a while, and a request that meets that moment is lost
@@ -80,6 +80,7 @@ class Connections:
         self._closed = False
         self._loop = asyncio.get_running_loop()
         self._begin = asyncio.Semaphore(_BEGUN_AT_ONCE)
+        self._lookups = Lookups()
 
     async def get(
         self, address: Address, headers: Mapping[str, str], judge: Judge, *, within: float
@@ -91,7 +92,7 @@ class Connections:
 
         Raises:
             ConnectionBroken: no connection, or it ended before the answer did.
-            UpstreamRefused: the host's name leads where it may not (see `addresses_of`).
+            UpstreamRefused: the host's name leads where it may not (see `resolving`).
             OSError: the host cannot be reached.
             TimeoutError: the answer was not there within `within` seconds.
         """
@@ -117,8 +118,10 @@ class Connections:
         """Close all connections."""
         self._closed = True
         # the transports of a closed loop went with it
-        for connection in [] if self._loop.is_closed() else list(self._open):
-            connection.close()
+        if not self._loop.is_closed():
+            self._lookups.cancel()
+            for connection in list(self._open):
+                connection.close()
         self._idle.clear()
 
     def _kept(self, address: Address) -> _Connection | None:
@@ -146,7 +149,7 @@ class Connections:
         self._loop.call_soon(self._begin.release)
         async with asyncio.timeout(min(CONNECT_TIMEOUT, until - self._loop.time())):
             # connected to is what was checked: another look-up could give another address
-            *others, last = [host] if is_literal(host) else await addresses_of(host, port)
+            *others, last = [host] if is_literal(host) else await self._lookups.addresses_of(host, port)
             for found in others:
                 with contextlib.suppress(OSError):
                     return await self._connect_to(found, port, tls, host)

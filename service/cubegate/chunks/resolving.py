@@ -24,6 +24,34 @@ def host_and_port(address: Address) -> tuple[str, int]:
     return host.strip("[]"), int(port or (443 if address.scheme == "https" else 80))
 
 
+class Lookups:
+    """Look-ups of one event loop: those who ask for the same name at the same time share one."""
+
+    def __init__(self) -> None:
+        self._running: dict[tuple[str, int], asyncio.Task[list[str]]] = {}
+
+    async def addresses_of(self, host: str, port: int) -> list[str]:
+        """Return the IP addresses of `host`; see the function of this name."""
+        running = self._running.get((host, port))
+        if running is None:
+            running = asyncio.ensure_future(addresses_of(host, port))
+            self._running[host, port] = running
+            running.add_done_callback(lambda ended: self._end(host, port, ended))
+        # who leaves must not end it for the others
+        return await asyncio.shield(running)
+
+    def cancel(self) -> None:
+        """End all that run."""
+        for running in self._running.values():
+            running.cancel()
+
+    def _end(self, host: str, port: int, ended: asyncio.Task[list[str]]) -> None:
+        self._running.pop((host, port), None)
+        if not ended.cancelled():
+            # nobody may be left to be told of an error
+            ended.exception()
+
+
 async def addresses_of(host: str, port: int) -> list[str]:
     """Return the IP addresses of `host`, of which none may be this machine, its link or many machines.
 

@@ -1,6 +1,7 @@
 """Names that lead to this machine or its surroundings are not connected to; literal addresses are meant."""
 
 import asyncio
+import gc
 import socket
 
 import pytest
@@ -107,6 +108,54 @@ async def source_over():
     yield open_one
     for source in sources:
         await source.aclose()
+
+
+async def test_a_burst_to_one_name_looks_it_up_once(monkeypatch, connected, source_over):
+    asked, begun, answered = [], asyncio.Event(), asyncio.Event()
+
+    async def getaddrinfo(host, port, **options):
+        asked.append(host)
+        begun.set()
+        await answered.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
+    source = source_over("http://data.example", deadline=30.0)
+    reads = [asyncio.ensure_future(source.get(ChunkReference(f"http://data.example/{n}"))) for n in range(60)]
+    await begun.wait()
+    # whoever asked first leaves
+    reads.pop(0).cancel()
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert asked == ["data.example"]
+    answered.set()
+    for outcome in await asyncio.gather(*reads, return_exceptions=True):
+        assert isinstance(outcome, UpstreamUnavailable)
+    assert len(connected) >= 59
+
+
+async def test_a_lookup_that_nobody_waits_for_any_more_ends_quietly(monkeypatch, source_over):
+    begun, troubles = asyncio.Event(), []
+
+    async def getaddrinfo(host, port, **options):
+        begun.set()
+        await asyncio.sleep(0.01)
+        raise socket.gaierror(socket.EAI_NONAME, "not known")
+
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
+    loop.set_exception_handler(lambda _, context: troubles.append(context))
+    source = source_over("http://data.example")
+    for closing in (False, True):
+        reading = asyncio.ensure_future(source.get(ChunkReference("http://data.example/x")))
+        await begun.wait()
+        begun.clear()
+        reading.cancel()
+        if closing:
+            await source.aclose()
+        await asyncio.sleep(0.03)
+        gc.collect()
+    assert troubles == []
 
 
 @pytest.fixture
