@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 REFUSED, SKIPPED, UNREADABLE = "refused", "not served", "unreadable"
 SECRET = "canary-outside"
@@ -26,8 +30,17 @@ class World:
 
 
 @dataclass(frozen=True)
+class Store:
+    """Files below a folder, to be mounted as `kind`; only `kerchunk` can be converted too."""
+
+    kind: str
+    href: str
+    files: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
 class Case:
-    """One reference file.
+    """One reference file, or a store.
 
     `becomes` is `refused` (the whole cube), `not served` (the array) or `unreadable` (its chunk);
     `said` is a regular expression for what `cubegate index` and the log tell.
@@ -350,3 +363,72 @@ add(
         "v/c/0/0": "base64:" + base64.b64encode(b"\x07" * 64).decode(),
     },
 )
+
+
+def partition(path=None, raw=None, offset=0, size=16, rows=1):
+    table = pa.table({
+        "path": pa.array([path] * rows, pa.string()), "offset": pa.array([offset] * rows),
+        "size": pa.array([size] * rows), "raw": pa.array([raw] * rows, pa.binary()),
+    })  # fmt: skip
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer)
+    return buffer.getvalue()
+
+
+def parquet(part, record_size=1, more=(), **metadata):
+    """A Parquet store of references to one array of one chunk."""
+    document = {key: value for key, value in references().items() if not key.startswith("v/0")}
+    consolidated = {"metadata": {**document, **metadata}, "record_size": record_size}
+    files = {".zmetadata": json.dumps(consolidated).encode(), **dict(more)}
+    return Store("kerchunk", "r.parq", files if part is None else {**files, "v/refs.0.parq": part})
+
+
+for _name, _said, _path in [
+    ("a local file, by Parquet", OUTSIDE, "/etc/passwd"),
+    ("a file address that climbs, by Parquet", MALFORMED, "file:///a/%252e%252e/b"),
+    ("a relative path that climbs, by Parquet", OUTSIDE, "../../../../outside/secret.bin"),
+    ("a template, by Parquet", "template", "{{u}}/a"),
+    ("a server that is not listed, by Parquet", OUTSIDE, "http://127.0.0.1:9/a"),
+    ("a chained address, by Parquet", MALFORMED, "simplecache::file:///etc/passwd"),
+]:
+    add(_name, REFUSED, _said, parquet(partition(_path)))
+add("a partition that is lost", REFUSED, "lack partition 0 of array 'v'", parquet(None))
+add(
+    "a partition that is a login page",
+    REFUSED,
+    "partition 0 of array 'v' is not a whole",
+    parquet(b"<html>Log in</html>"),
+)
+add("a partition that is cut", REFUSED, "is not a whole Parquet file", parquet(partition("chunk.bin")[:-9]))
+add("a partition of other rows", REFUSED, "larger than|instead of", parquet(partition("chunk.bin", rows=7)))
+add("a partition of a negative range", REFUSED, "byte range", parquet(partition("chunk.bin", offset=-1)))
+add("more inlined data than is allowed, by Parquet", REFUSED, "more inlined data",
+    lambda _: parquet(partition(raw=b"a" * (2**24 + 1))))  # fmt: skip
+add("a record size that is none", REFUSED, "record_size", parquet(partition("chunk.bin"), record_size=10**12))
+add("a codec that runs what it is given, by Parquet", SKIPPED, "'pickle' is not one", parquet(
+    partition("chunk.bin"), **{"v/.zarray": {**ARRAY, "filters": [{"id": "pickle"}]}}))  # fmt: skip
+add("a name that climbs, by Parquet", REFUSED, "not a Zarr key",
+    parquet(partition("chunk.bin"), **{"../w/.zarray": ARRAY}))  # fmt: skip
+
+
+def zarr_v2(document=None, chunk=CHUNK, **more):
+    metadata = {key: value for key, value in references(None, document).items() if not key.startswith("v/0")}
+    consolidated = {"zarr_consolidated_format": 1, "metadata": {**metadata, **more}}
+    files = {key: json.dumps(value).encode() for key, value in metadata.items()}
+    return Store("zarr", "v.zarr", {**files, ".zmetadata": json.dumps(consolidated).encode(), "v/0.0": chunk})
+
+
+NATIVE = "a native store: "
+add(NATIVE + "a codec that runs what it is given", SKIPPED, "'pickle' is not one",
+    zarr_v2({"filters": [{"id": "pickle"}], "dtype": "|O"}))  # fmt: skip
+add(
+    NATIVE + "a chunk of terabytes",
+    SKIPPED,
+    "over 2 GiB",
+    zarr_v2({"shape": [10**6] * 2, "chunks": [10**6] * 2}),
+)
+add(NATIVE + "a shape of text", SKIPPED, "not a shape", zarr_v2({"shape": "22"}))
+add(NATIVE + "the addresses of objects as values", SKIPPED, "something else|no filter says",
+    zarr_v2({"dtype": "|O", "filters": [{"id": "shuffle", "elementsize": 8}, {"id": "vlen-utf8"}]}))  # fmt: skip
+add(NATIVE + "a name that climbs", REFUSED, "Zarr|path|name", zarr_v2(**{"../w/.zarray": ARRAY}))
+add(NATIVE + "fewer bytes than a chunk", UNREADABLE, "", zarr_v2(chunk=CHUNK[:-1]))

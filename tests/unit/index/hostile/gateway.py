@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
-from cases import CASES, World, references
+from cases import CASES, Store, World, references
 
 import cubegate
 from cubegate.app import create_app
@@ -91,9 +91,15 @@ def convert(config: Path, file: Path, output: Path) -> tuple[int, str]:
 def run(name: str, content: object, world: World, seen: Seen, log: io.StringIO) -> dict[str, object]:
     folder = world.root / "cases" / str(len(list((world.root / "cases").iterdir())))
     folder.mkdir()
-    file, config = folder / "hostile.json", folder / "cubegate.yaml"
-    file.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
-    (folder / "hostile.yaml").write_text("id: hostile\nsource: {kind: kerchunk, href: hostile.json}\n")
+    if not isinstance(content, Store):
+        text = content if isinstance(content, bytes) else json.dumps(content).encode()
+        content = Store("kerchunk", "hostile.json", {"": text})
+    file, config = folder / content.href, folder / "cubegate.yaml"
+    for path, data in content.files.items():
+        (file / path).parent.mkdir(parents=True, exist_ok=True)
+        (file / path).write_bytes(data)
+    source = f"{{kind: {content.kind}, href: {content.href}}}"
+    (folder / "hostile.yaml").write_text(f"id: hostile\nsource: {source}\n")
     config.write_text(
         f"upstreams: {{'{world.root.as_uri()}/': {{}}, 'http://127.0.0.1:{world.allowed}/data/': {{}}}}\n"
         "collections: ['hostile.yaml']\n"
@@ -102,7 +108,9 @@ def run(name: str, content: object, world: World, seen: Seen, log: io.StringIO) 
     seen.clear()
     started = time.monotonic()
     answers = asyncio.run(ask(config, "hostile"))
-    code, said = convert(config, file, folder / "hostile.index")
+    code, said = None, ""
+    if content.kind == "kerchunk":
+        code, said = convert(config, file, folder / "hostile.index")
     return {
         "answers": answers, "code": code, "said": said, "log": log.getvalue(), "events": sorted(seen.events),
         "files": sorted(f for f in seen.files if not f.startswith((*OWN, str(world.root)))),

@@ -106,19 +106,21 @@ def test_what_is_not_hostile_is_served(world):
 def test_a_hostile_reference_file(world, name):
     results, _, (address, _) = world
     case, result = CASES[name], results[name]
-    found, said = statuses(result), re.sub(r"\s+", " ", result["said"])
+    found, code = statuses(result), result["code"]
+    told = [text for path, _, text in result["answers"] if path == "zarr/v/.zarray"]
+    said = re.sub(r"\s+", " ", " ".join([result["log"], *told] if code is None else [result["said"]]))
     assert re.search(case.said, said), said
     if case.becomes == REFUSED:
-        assert result["code"] == 1
+        assert code in (1, None)
         # what a server may still mount in parts, a conversion refuses
         assert all(status >= 400 for path, status in found.items() if path in CHUNK_PATHS), found
     elif case.becomes == SKIPPED:
-        assert result["code"] == 0
-        assert "not served: v" in said
+        assert code in (0, None)
+        assert "not served: v" in said or code is None
         assert {found[path] for path in CHUNK_PATHS} == {404}
     else:
         assert case.becomes == UNREADABLE
-        assert result["code"] == 1
+        assert code in (1, None)
         assert {found[path] for path in CHUNK_PATHS[2:]} <= {404, 502, 503, 504}
     # nothing was read, asked or run that should not have been
     assert result["files"] == []
