@@ -86,7 +86,7 @@ def open_catalog(
     upstreams = open_upstreams(settings.upstreams, credentials, metrics=metrics)
     bridge = LoopThread()
     cache = _open_cache(settings.cache, metrics)
-    access_for = icechunk_access(settings.upstreams, credentials, bridge)
+    access_for = icechunk_access(settings.upstreams, credentials, upstreams.states)
     opener = CubeOpener(upstreams, cache, bridge, access_for, metrics)
     catalog = Catalog(settings.collections, settings.directory, opener)
     catalog.load()

@@ -4,34 +4,48 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cubegate.chunks.address import AllowList
+from cubegate.chunks.address import Address, AllowList
+from cubegate.chunks.icechunk_upstreams import IcechunkUpstream
 from cubegate.chunks.upstream import parse_prefix
-from cubegate.credentials import CredentialProvider, S3Keys
+from cubegate.chunks.upstream_states import UpstreamStates
+from cubegate.credentials import CredentialProvider
 from cubegate.settings import UpstreamSettings
-from cubegate.store.bridge import LoopThread
 from cubegate.store.sources.icechunk import IcechunkAccess
 
 
 def icechunk_access(
     settings: Mapping[str, UpstreamSettings],
     credentials: Mapping[str, CredentialProvider],
-    bridge: LoopThread,
+    states: UpstreamStates | None = None,
 ) -> Callable[[str], IcechunkAccess]:
     """Return a function from a URL to the access that the longest matching prefix configures.
 
-    The function blocks and raises UpstreamRefused for an address outside every prefix.
+    `states` hears of refusals. The function contacts nobody, and raises UpstreamRefused for an
+    address outside every prefix.
     """
-    sections = {parse_prefix(text): section for text, section in settings.items()}
-    allowed = AllowList(sections)
+    accesses = {}
+    for text, section in settings.items():
+        prefix = parse_prefix(text)
+        accesses[prefix] = _access(prefix, section, credentials, states)
+    allowed = AllowList(accesses)
 
     def access_for(url: str) -> IcechunkAccess:
         prefix, _ = allowed.resolve(url)
-        section = sections[prefix]
-        keys = None
-        if section.credentials is not None:
-            found = bridge.run(credentials[section.credentials].for_url(url))
-            if isinstance(found, S3Keys):
-                keys = (found.access_key_id, found.secret_access_key, found.session_token)
-        return IcechunkAccess(section.endpoint_url, section.region, section.anonymous, keys)
+        return accesses[prefix]
 
     return access_for
+
+
+def _access(
+    prefix: Address,
+    section: UpstreamSettings,
+    credentials: Mapping[str, CredentialProvider],
+    states: UpstreamStates | None,
+) -> IcechunkAccess:
+    if prefix.scheme != "s3":
+        return IcechunkAccess()
+    provider = None if section.credentials is None else credentials[section.credentials]
+    upstream = None
+    if provider is not None or section.anonymous:
+        upstream = IcechunkUpstream(prefix, provider, states)
+    return IcechunkAccess(section.endpoint_url, section.region, upstream)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
 
 from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest
 from zarr.core.buffer import default_buffer_prototype
 
+from cubegate.chunks.icechunk_upstreams import IcechunkUpstreams
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import (
     UpstreamError,
@@ -22,6 +23,8 @@ from cubegate.errors import (
 if TYPE_CHECKING:
     from icechunk import IcechunkStore
 
+T = TypeVar("T")
+
 ICECHUNK_URL = "icechunk:///"
 
 
@@ -30,13 +33,22 @@ class IcechunkSource:
 
     Only what the snapshot itself records as absent is an `UpstreamObjectMissing`: a lost chunk
     file, manifest or granule is another `UpstreamError`. `refused` names the virtual chunk
-    containers without access, for the message. `deadline` is in seconds.
+    containers without access, for the message. `upstreams` are what it reads, where not all is
+    local. `deadline` is in seconds.
     """
 
-    def __init__(self, store: IcechunkStore, *, refused: Sequence[str] = (), deadline: float = 60.0) -> None:
+    def __init__(
+        self,
+        store: IcechunkStore,
+        *,
+        upstreams: IcechunkUpstreams | None = None,
+        refused: Sequence[str] = (),
+        deadline: float = 60.0,
+    ) -> None:
         from icechunk import IcechunkError  # noqa: PLC0415 - icechunk is an optional extra
 
         self._store = store
+        self._upstreams = upstreams or IcechunkUpstreams()
         self._error = IcechunkError
         self._refused = tuple(refused)
         self._deadline = deadline
@@ -52,13 +64,8 @@ class IcechunkSource:
         if not reference.url.startswith(ICECHUNK_URL):
             raise UpstreamRefused("An Icechunk repository reads only its own keys.")
         key = reference.url.removeprefix(ICECHUNK_URL)
-        try:
-            async with asyncio.timeout(self._deadline):
-                buffer = await self._store.get(key, self._prototype, _byte_request(reference))
-        except TimeoutError:
-            raise UpstreamTimeout(f"Icechunk did not answer within {self._deadline:g} s.") from None
-        except self._error as error:
-            raise self._translated(str(error)) from None
+        wanted = _byte_request(reference)
+        buffer = await self._read(lambda: self._store.get(key, self._prototype, wanted))
         if buffer is None:
             raise UpstreamObjectMissing(f"The Icechunk snapshot holds no {key!r}.")
         data = buffer.to_bytes()
@@ -72,9 +79,16 @@ class IcechunkSource:
         Raises:
             UpstreamError: the snapshot cannot be read.
         """
+
+        async def names() -> list[str]:
+            return [name async for name in self._store.list_dir(path)]
+
+        return sorted(await self._read(names))
+
+    async def _read(self, read: Callable[[], Awaitable[T]]) -> T:
         try:
             async with asyncio.timeout(self._deadline):
-                return sorted([name async for name in self._store.list_dir(path)])
+                return await self._upstreams.read(read)
         except TimeoutError:
             raise UpstreamTimeout(f"Icechunk did not answer within {self._deadline:g} s.") from None
         except self._error as error:

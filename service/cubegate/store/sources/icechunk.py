@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +15,7 @@ from cubegate.cache.cache import ChunkCache
 from cubegate.chunks.cached import Cached
 from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.icechunk import ICECHUNK_URL, IcechunkSource
+from cubegate.chunks.icechunk_upstreams import IcechunkUpstream, IcechunkUpstreams
 from cubegate.chunks.metered import MeteredSource
 from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference
@@ -36,13 +37,12 @@ from cubegate.store.sources.keyed import KeyedLocator
 class IcechunkAccess:
     """How to read a repository or its granules below one prefix; only S3 needs any of it.
 
-    `keys` are the access key id, the secret access key and the session token, if there is one.
+    `upstream` gives the keys; None where the configuration says nothing of any.
     """
 
     endpoint_url: str | None = None
     region: str | None = None
-    anonymous: bool = False
-    keys: tuple[str, str, str | None] | None = field(default=None, repr=False)
+    upstream: IcechunkUpstream | None = None
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ async def open_icechunk_store(
     check_url(url)
     check_path(group := group.strip("/"))
     wanted = Snapshot(branch, tag, snapshot)
-    source, version = await asyncio.to_thread(_open, url, check_url, access_for, wanted)
+    source, version = await _open(url, check_url, access_for, wanted)
     documents = await _read_documents(source, group)
     hierarchy = build_hierarchy(documents)
     prefix = f"{group}/" if group else ""
@@ -104,26 +104,35 @@ async def open_icechunk_store(
     return EncodedStore(hierarchy, locator, SingleFlight(cached), version=version, columns=columns)
 
 
-def _open(
+async def _open(
     url: str,
     check_url: Callable[[str], None],
     access_for: Callable[[str], IcechunkAccess],
     wanted: Snapshot,
 ) -> tuple[IcechunkSource, str]:
     icechunk = _import_icechunk()
-    storage = _storage(icechunk, url, access_for)
-    try:
+    access = access_for(url) if urlsplit(url).scheme == "s3" else IcechunkAccess()
+    storage = _storage(icechunk, url, access)
+
+    def open_session() -> tuple[Any, _Granules]:
         if not icechunk.Repository.exists(storage):
             raise InvalidReference("There is no Icechunk repository at this address.")
         config = icechunk.Repository.fetch_config(storage) or icechunk.RepositoryConfig.default()
-        credentials, refused = _authorise(icechunk, config, check_url, access_for)
-        repository = icechunk.Repository.open(storage, config, credentials)
-        session = _session(repository, wanted)
-        return IcechunkSource(session.store, refused=refused), session.snapshot_id
+        granules = _authorise(icechunk, config, check_url, access_for)
+        repository = icechunk.Repository.open(storage, config, granules.credentials)
+        return _session(repository, wanted), granules
+
+    try:
+        session, granules = await IcechunkUpstreams(access.upstream).read(
+            lambda: asyncio.to_thread(open_session)
+        )
     except icechunk.IcechunkError:
         raise UpstreamUnavailable(
             "The Icechunk repository cannot be opened: check its address, its credentials and the snapshot."
         ) from None
+    upstreams = IcechunkUpstreams(access.upstream, granules.upstreams)
+    source = IcechunkSource(session.store, upstreams=upstreams, refused=granules.refused)
+    return source, session.snapshot_id
 
 
 def _import_icechunk() -> ModuleType:
@@ -138,7 +147,7 @@ def _import_icechunk() -> ModuleType:
     return icechunk
 
 
-def _storage(icechunk: ModuleType, url: str, access_for: Callable[[str], IcechunkAccess]) -> Any:
+def _storage(icechunk: ModuleType, url: str, access: IcechunkAccess) -> Any:
     parts = urlsplit(url)
     if parts.scheme == "file":
         path = Path(unquote(parts.path))
@@ -147,12 +156,11 @@ def _storage(icechunk: ModuleType, url: str, access_for: Callable[[str], Icechun
             raise InvalidReference("There is no Icechunk repository at this address.")
         return icechunk.local_filesystem_storage(str(path))
     if parts.scheme == "s3":
-        access = access_for(url)
         return icechunk.s3_storage(
             bucket=parts.netloc,
             prefix=parts.path.strip("/") or None,
             **_s3_options(access),
-            **_s3_credentials(access),
+            **_upstream(access).options(),
         )
     raise InvalidReference(
         "An Icechunk repository is read from a local directory (file://) or S3 (s3://): "
@@ -170,12 +178,9 @@ def _s3_options(access: IcechunkAccess) -> dict[str, Any]:
     }
 
 
-def _s3_credentials(access: IcechunkAccess) -> dict[str, Any]:
-    if access.keys is not None:
-        identifier, secret, token = access.keys
-        return {"access_key_id": identifier, "secret_access_key": secret, "session_token": token}
-    if access.anonymous:
-        return {"anonymous": True}
+def _upstream(access: IcechunkAccess) -> IcechunkUpstream:
+    if access.upstream is not None:
+        return access.upstream
     raise ConfigurationError(
         "an Icechunk repository or its granules lie on S3 and nothing says how to read them",
         key="upstreams",
@@ -183,20 +188,29 @@ def _s3_credentials(access: IcechunkAccess) -> dict[str, Any]:
     )
 
 
+@dataclass(frozen=True)
+class _Granules:
+    """The allowed virtual chunk containers: what Icechunk takes for credentials, and where they lie.
+
+    `refused` are scheme and host of those that are not allowed.
+    """
+
+    credentials: dict[str, Any]
+    upstreams: Sequence[IcechunkUpstream]
+    refused: Sequence[str]
+
+
 def _authorise(
     icechunk: ModuleType,
     config: Any,
     check_url: Callable[[str], None],
     access_for: Callable[[str], IcechunkAccess],
-) -> tuple[dict[str, Any], list[str]]:
-    """Replace the virtual chunk containers of `config` with the allowed ones, set up from here.
-
-    Return their credentials by prefix, and scheme and host of those that were refused.
-    """
+) -> _Granules:
+    """Replace the virtual chunk containers of `config` with the allowed ones, set up from here."""
     declared = [container.url_prefix for container in (config.virtual_chunk_containers or {}).values()]
     config.clear_virtual_chunk_containers()
     credentials: dict[str, Any] = {}
-    refused = []
+    upstreams, refused = [], []
     for prefix in sorted(declared):
         try:
             _check_prefix(prefix, check_url)
@@ -205,13 +219,15 @@ def _authorise(
             continue
         if prefix.startswith("s3:"):
             access = access_for(prefix)
-            store = icechunk.s3_store(anonymous=access.anonymous, **_s3_options(access))
-            credentials[prefix] = icechunk.s3_credentials(**_s3_credentials(access))
+            upstream = _upstream(access)
+            store = icechunk.s3_store(anonymous=not upstream.signed, **_s3_options(access))
+            credentials[prefix] = icechunk.s3_credentials(**upstream.options())
+            upstreams.append(upstream)
         else:
             store = icechunk.local_filesystem_store(unquote(urlsplit(prefix).path))
             credentials[prefix] = None
         config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
-    return icechunk.containers_credentials(credentials), refused
+    return _Granules(icechunk.containers_credentials(credentials), upstreams, refused)
 
 
 def _check_prefix(prefix: str, check_url: Callable[[str], None]) -> None:

@@ -13,9 +13,11 @@ from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 from zarr.storage import ObjectStore
 
+from cubegate.chunks.address import parse_address
+from cubegate.chunks.icechunk_upstreams import IcechunkUpstream
 from cubegate.chunks.upstream import open_upstreams
 from cubegate.credentials import open_credentials
-from cubegate.errors import UpstreamError, UpstreamObjectMissing
+from cubegate.errors import UpstreamDenied, UpstreamError, UpstreamObjectMissing
 from cubegate.settings import CredentialSettings, UpstreamSettings
 from cubegate.store.sources.icechunk import IcechunkAccess, open_icechunk_store
 from cubegate.store.sources.zarr import open_zarr_store
@@ -65,7 +67,17 @@ class S3:
         )
 
     def access(self, bucket):
-        return IcechunkAccess(endpoint_url=self.endpoint_url, keys=(*self.keys[bucket], None))
+        settings = CredentialSettings(
+            kind="s3", access_key_id_env="IDENTIFIER", secret_access_key_env="SECRET"
+        )
+        identifier, secret = self.keys[bucket]
+        credentials = open_credentials({bucket: settings}, {"IDENTIFIER": identifier, "SECRET": secret})
+        upstream = IcechunkUpstream(parse_address(f"s3://{bucket}/"), credentials[bucket])
+        return IcechunkAccess(endpoint_url=self.endpoint_url, upstream=upstream)
+
+    def anonymous(self, bucket):
+        upstream = IcechunkUpstream(parse_address(f"s3://{bucket}/"))
+        return IcechunkAccess(endpoint_url=self.endpoint_url, upstream=upstream)
 
     def storage(self, bucket, prefix):
         identifier, secret = self.keys[bucket]
@@ -173,14 +185,14 @@ async def test_keys_of_the_wrong_bucket_are_an_error_and_never_fill(s3, reposito
     def opened(access_for):
         return open_icechunk_store(repository, check_url=lambda _url: None, access_for=access_for)
 
-    with pytest.raises(UpstreamError):
+    with pytest.raises(UpstreamDenied) as caught:
         await opened(lambda _url: s3.access("granules"))
+    assert caught.value.state == "denied"
     with pytest.raises(UpstreamError):
-        await opened(lambda _url: IcechunkAccess(endpoint_url=s3.endpoint_url, anonymous=True))
+        await opened(lambda url: s3.anonymous(bucket_of(url)))
     store = await opened(lambda _url: s3.access("cubes"))
-    with pytest.raises(UpstreamError) as caught:
+    with pytest.raises(UpstreamDenied) as caught:
         await store.get(store.array("virtual"), (0, 0))
-    assert not isinstance(caught.value, UpstreamObjectMissing)
     assert s3.keys["cubes"][0] not in repr(caught.value)
     s3.store("granules").delete("some/granule.bin")
     store = await opened(lambda url: s3.access(bucket_of(url)))
