@@ -1,4 +1,4 @@
-"""The command line: serve, demo, index, inspect, check."""
+"""The command line: serve, demo, index, inspect, check, and those for archives."""
 
 from __future__ import annotations
 
@@ -15,17 +15,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from cubegate import __version__, demo
 from cubegate.app import index_source, open_catalog
+from cubegate.archive_commands import add_archive_commands
 from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.checking import check_cube
 from cubegate.catalog.chunk_layout import describe_layout
 from cubegate.catalog.inspection import describe_cube
 from cubegate.errors import ConfigurationError, CubegateError
-from cubegate.index.progress import Progress as ShowProgress
+from cubegate.progress_bar import progress_bar, shown_in
 from cubegate.serving import run_server
 from cubegate.settings import (
     CacheSettings,
@@ -98,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--chunks", type=_positive, default=4, help="sample chunks an array")
     _add_config(check)
     check.set_defaults(run=_check)
+    add_archive_commands(commands)
     return parser
 
 
@@ -168,7 +168,7 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
     allowed = {prefix: UpstreamSettings(anonymous=prefix.startswith("s3:")) for prefix in parsed.allow}
     settings = settings.model_copy(update={"upstreams": {**settings.upstreams, **allowed}})
     source = parsed.source if "://" in parsed.source else Path(parsed.source).resolve().as_uri()
-    with _progress_bar(console) as bar:
+    with progress_bar(console) as bar:
         work = index_source(
             settings,
             os.environ,
@@ -179,7 +179,7 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
             allow_missing_partitions=parsed.allow_missing_partition,
             validators=not parsed.no_validators,
             checksums=parsed.checksums,
-            progress=_shown_in(bar),
+            progress=shown_in(bar),
         )
         try:
             index = asyncio.run(work)
@@ -194,26 +194,6 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
     for line in [*not_served, *(f"note: {note}" for note in index.notes)]:
         console.print(line, style="yellow", markup=False, highlight=False, soft_wrap=True)
     return 0
-
-
-def _progress_bar(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-
-
-def _shown_in(bar: Progress) -> ShowProgress:
-    task = bar.add_task("Opening references", total=None)
-    shown = ""
-
-    def show(what: str, done: int, total: int) -> None:
-        nonlocal shown
-        if what != shown:
-            # each step has a clock of its own
-            bar.reset(task, description=escape(what), total=total)
-            shown = what
-        bar.update(task, completed=done, total=total)
-
-    return show
 
 
 def _inspect(parsed: argparse.Namespace, console: Console) -> int:

@@ -144,6 +144,12 @@ class UpstreamSettings(Section):
     endpoint_url: str | None = None
 
 
+class ArchiveSettings(Section):
+    """Where archives are searched: their own addresses, or those of mirrors."""
+
+    cmr: str = "https://cmr.earthdata.nasa.gov"
+
+
 class Settings(Section):
     """The whole of cubegate.yaml."""
 
@@ -152,6 +158,7 @@ class Settings(Section):
     limits: LimitSettings = LimitSettings()
     credentials: Mapping[str, CredentialSettings] = {}
     upstreams: Mapping[str, UpstreamSettings] = {}
+    archives: ArchiveSettings = ArchiveSettings()
     collections: tuple[str, ...] = ("collections/*.yaml",)
     _directory: Path = PrivateAttr(Path())
 

@@ -16,9 +16,8 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
-from rich.progress import Progress
 
-from cubegate.cli import _shown_in, main
+from cubegate.cli import main
 
 KERCHUNK = "source: {kind: kerchunk, href: ../stack/stack.json}"
 ARRAYS = ["coherence", "displacement", "spatial_ref", "time", "x", "y"]
@@ -249,18 +248,6 @@ def test_serve_ends_where_a_collection_cannot_be_used(tmp_path, write_configurat
     assert done.returncode == 1
     assert lines(done.stderr)[-1].startswith(f"cubegate: {tmp_path / 'collections/wrong.yaml'}: sauce: ")
     assert "Traceback" not in done.stderr
-
-
-def test_each_step_of_a_conversion_has_a_clock_of_its_own():
-    now = [100.0]
-    with Progress(disable=True, get_time=lambda: now[0]) as bar:
-        show = _shown_in(bar)
-        (task,) = bar.tasks
-        for what, done, seconds in (("Reading", 5, 3), ("Reading", 10, 4), ("Reading [all]", 1, 2)):
-            show(what, done, 10)
-            now[0] += seconds
-    assert (task.description, task.percentage, task.finished) == (r"Reading \[all]", 10, False)
-    assert task.elapsed == 2
 
 
 @pytest.mark.parametrize(

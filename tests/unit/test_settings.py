@@ -199,7 +199,7 @@ def test_a_mistake_of_the_file_does_not_blame_the_environment(refuse, tmp_path):
 @pytest.mark.parametrize(
     ("text", "key", "mend"),
     [
-        ("serve: {}", "serve", "Known keys here: server, cache, limits, credentials, upstreams, collections."),
+        ("serve: {}", "serve", "Known keys here: server, cache, limits, credentials, upstreams, archives, collections."),
         ("directory: /srv", "directory", "Known keys here: server"),
         ("server: {prot: 1}", "server.prot", "Known keys here: host, port, workers, cors_origins, access_log."),
         ("upstreams: {'s3://x/': {regoin: y}}", "upstreams.s3://x/.regoin", "credentials, anonymous, region, endpoint_url."),

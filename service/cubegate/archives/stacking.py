@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from cubegate.index.index import Index
 from cubegate.index.location import Inlined
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.references import ArrayReferences, ReferenceCollector
-from cubegate.index.table import INLINED, UNALLOCATED, Rows
+from cubegate.index.table import INLINED, UNALLOCATED, Rows, TextTable
 from cubegate.store.decoder import decode
 
 _SHOWN = 3
@@ -46,6 +46,7 @@ def stack_layers(
     Arrays of two dimensions or more, and those that have `dimension` with size 1 already, are stacked
     chunk by chunk, none of which is read. Coordinates must agree, and are kept once, as is all else that is
     the same everywhere; single numbers that differ get the new axis. The rest is `skipped`, with the reason.
+    Validators are kept; checksums are not, and can be taken of the whole.
 
     Raises:
         InvalidReference: two layers lie at one place, their grids or the encoding of an array differ, or
@@ -86,13 +87,25 @@ class _Stack:
         for group in sorted(groups | {""}):
             self._add_axis(f"{group}/" if group else "")
         attributes = [layer.index.content.groups for layer in self._layers]
-        return self._collector.index(
+        index = self._collector.index(
             groups={
                 path: _common([each.get(path, {}) for each in attributes]) for path in first.content.groups
             },
             arrays=self._arrays,
             skipped=self._skipped,
         )
+        return self._with_validators(index)
+
+    def _with_validators(self, index: Index) -> Index:
+        """Take over what the granules were known by, where every layer says it."""
+        known: dict[str, str] = {}
+        for layer in self._layers:
+            content = layer.index.content
+            if content.validators is None:
+                return index
+            known |= zip(content.urls, content.validators, strict=True)
+        validators = TextTable.of(known[url] for url in index.urls)
+        return Index(replace(index.content, validators=validators))
 
     def _coordinates_first(self, item: tuple[str, int]) -> tuple[bool, str]:
         array = self._layers[0].index.hierarchy.arrays.get(item[0])

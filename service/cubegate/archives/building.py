@@ -1,0 +1,148 @@
+"""Builds one cube of the references of many granules: concurrent, resumable, all or nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from cubegate.archives.stacking import Layer, stack_layers
+from cubegate.chunks.concurrency import run_all
+from cubegate.chunks.source import ObjectSource
+from cubegate.errors import CubegateError, InvalidReference
+from cubegate.index.build import build_index
+from cubegate.index.file import open_index, write_index
+from cubegate.index.index import Index
+from cubegate.index.progress import Progress
+
+_IN_FLIGHT = 64
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Part:
+    """One granule to stack: its name, the address of its references, and its place along time.
+
+    `along` has further values of this granule by name; see `Layer`.
+    """
+
+    name: str
+    references: str
+    time: np.datetime64
+    along: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to build: the cube's id and title, and where its two files go."""
+
+    id: str
+    title: str
+    directory: Path
+    allow_gaps: frozenset[str] = frozenset()
+
+    @property
+    def index(self) -> Path:
+        """The index file."""
+        return self.directory / f"{self.id}.index"
+
+    @property
+    def collection(self) -> Path:
+        """The collection file, which mounts the cube."""
+        return self.directory / f"{self.id}.yaml"
+
+    @property
+    def parts(self) -> Path:
+        """Where the indexes of single granules wait for the others."""
+        return self.directory / f".{self.id}.parts"
+
+
+async def build_cube(
+    plan: Plan,
+    parts: Sequence[Part],
+    source: ObjectSource,
+    *,
+    check_url: Callable[[str], None],
+    progress: Progress,
+) -> Index:
+    """Build the cube of `parts`, and return its index.
+
+    What was made of a granule stays in `plan.parts` until the cube is complete, and a build that is
+    started again begins there. The index is written first and the collection file last, each whole or
+    not at all, so that nothing is ever mounted in part.
+
+    Raises:
+        InvalidReference: granules cannot be read or do not fit together; the message names them.
+        OSError: a file cannot be written.
+    """
+    plan.parts.mkdir(parents=True, exist_ok=True)
+    built = await run_all(
+        (_layer(plan, part, source, check_url) for part in parts),
+        in_flight=_IN_FLIGHT,
+        report=lambda done, total: progress("Reading references of granules", done, total),
+    )
+    failures = [each for each in built if isinstance(each, str)]
+    if failures:
+        raise InvalidReference(_failed(failures, len(parts)))
+    layers = [each for each in built if isinstance(each, Layer)]
+    progress("Stacking", 0, 1)
+    index = await asyncio.to_thread(stack_layers, layers, allow_gaps=plan.allow_gaps)
+    await asyncio.to_thread(write_index, index, plan.index)
+    await asyncio.to_thread(_write_collection, plan)
+    await asyncio.to_thread(shutil.rmtree, plan.parts)
+    return index
+
+
+async def _layer(
+    plan: Plan, part: Part, source: ObjectSource, check_url: Callable[[str], None]
+) -> Layer | str:
+    """Return the layer of one granule, or what is wrong with it."""
+    identity = hashlib.sha256(f"{part.name}\n{part.references}".encode()).hexdigest()[:16]
+    kept = plan.parts / f"{identity}.index"
+    try:
+        index = await asyncio.to_thread(_open_kept, kept)
+        if index is None:
+            index = await build_index(part.references, source, check_url=check_url, validators=True)
+            await asyncio.to_thread(write_index, index, kept)
+    except CubegateError as error:
+        return f"{part.name}: {error}"
+    return Layer(part.name, index, part.time, part.along)
+
+
+def _failed(failures: Sequence[str], count: int) -> str:
+    more = [f"and {len(failures) - _SHOWN:,} more"] if len(failures) > _SHOWN else []
+    said = "; ".join([*failures[:_SHOWN], *more]).rstrip(".")
+    return (
+        f"{len(failures):,} of {count:,} granules cannot be used: {said}. Run the command again: what could "
+        "be read is kept."
+    )
+
+
+def _open_kept(path: Path) -> Index | None:
+    try:
+        index = open_index(path)
+        index.verify()
+    except (OSError, CubegateError):
+        # none yet, or one that a crash left in pieces
+        return None
+    return index
+
+
+def _write_collection(plan: Plan) -> None:
+    document = {"id": plan.id, "title": plan.title, "source": {"kind": "index", "href": plan.index.name}}
+    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+    with tempfile.NamedTemporaryFile(
+        "w", encoding="utf-8", dir=plan.directory, prefix=f".{plan.id}.", delete=False
+    ) as file:
+        file.write(text)
+    made = Path(file.name)
+    made.chmod(0o644)
+    made.replace(plan.collection)
