@@ -20,6 +20,12 @@ MAPPING_KEYS = ("grid_mapping_name", "crs_wkt", "spatial_ref")
 CODE_KEYS = ("spatial_epsg", "epsg_code", "epsg", "EPSG", "EPSG_code", "projection_epsg")
 METRES = {"m": 1.0, "metre": 1.0, "meter": 1.0, "metres": 1.0, "meters": 1.0,
           "km": 1000.0, "kilometre": 1000.0, "kilometer": 1000.0, "kilometers": 1000.0}  # fmt: skip
+# files by their paths, in PROJ strings, WKT and PROJJSON; grids by name alone are PROJ's own
+_PATH_OF_FILE = re.compile(
+    r"""(grids|file)\s*=[^\s"']*[/\\]|\binit\s*=|PROJ4_GRIDS"\s*,\s*"[^"]*[/\\]|PARAMETERFILE\s*[\[(][^\])]*[/\\]"""
+    r"""|^\s*\{.*"value"\s*:\s*"[^"]*[/\\]""",
+    re.IGNORECASE | re.DOTALL,
+)
 ANGLES = ("rad", "radian", "radians", "microradian", "degrees", "degree")
 
 
@@ -88,7 +94,10 @@ def _read_attributes(document: str) -> CRS:
     attributes: Mapping[str, Any] = json.loads(document)
     for key in ("crs_wkt", "spatial_ref"):
         if attributes.get(key):
-            return CRS.from_user_input(str(attributes[key]))
+            text = str(attributes[key])
+            if _PATH_OF_FILE.search(text):
+                raise CRSError("it names a file, which PROJ would read")
+            return CRS.from_user_input(text)
     for key in CODE_KEYS:
         if attributes.get(key):
             return CRS.from_epsg(int(str(attributes[key]).upper().removeprefix("EPSG:").split(".")[0]))
