@@ -1,12 +1,16 @@
 """A grid mapping comes with the data: it must not make PROJ read files."""
 
+import contextlib
+import json
 import os
-import threading
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
 import xarray as xr
-from pyproj import CRS, Transformer
+from pyproj import CRS
 
 from cubegate.query.grid_mapping import find_crs
 
@@ -35,44 +39,52 @@ FORMS = {
 }
 
 
-def dataset(text, key="crs_wkt"):
+def dataset(text):
     return xr.Dataset(
-        {"v": (("y", "x"), np.zeros((2, 2)), {"grid_mapping": "m"}), "m": ((), 0, {key: text})},
+        {"v": (("y", "x"), np.zeros((2, 2)), {"grid_mapping": "m"}), "m": ((), 0, {"crs_wkt": text})},
         {"x": ("x", [0.0, 1.0]), "y": ("y", [0.0, 1.0])},
     )
 
 
-def find(text, key="crs_wkt"):
-    cube = dataset(text, key)
-    return find_crs(cube, cube.v.variable, "x", "y", configured=None, lonlat=True)
+SCRIPT = """
+import json, sys, warnings
+import numpy as np, xarray as xr
+from pyproj import Transformer
+from cubegate.query.grid_mapping import find_crs
 
-
-@pytest.mark.parametrize("key", ["crs_wkt", "spatial_ref"])
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-def test_no_file_is_opened(tmp_path, form, key):
-    # whoever opens a pipe to read it waits until it can be opened to write
-    pipe, opened, found = tmp_path / "grid.gsb", [], []
-    text = FORMS[form](pipe)
-    os.mkfifo(pipe)
-
-    def use():
-        crs = find(text, key).crs
-        found.append(crs)
+warnings.simplefilter("ignore")
+for text in json.loads(sys.argv[1]):
+    for key in ("crs_wkt", "spatial_ref"):
+        mapping = xr.Dataset(
+            {"v": (("y", "x"), np.zeros((2, 2)), {"grid_mapping": "m"}), "m": ((), 0, {key: text})},
+            {"x": ("x", [0.0, 1.0]), "y": ("y", [0.0, 1.0])},
+        )
+        crs = find_crs(mapping, mapping.v.variable, "x", "y", configured=None, lonlat=True).crs
         if crs is not None:
             Transformer.from_crs(crs, 32611, always_xy=True).transform(-117, 34)
+        print("none" if crs is None else "one")
+"""
 
-    using = threading.Thread(target=use)
-    using.start()
-    while using.is_alive():
-        using.join(0.02)
-        try:
-            os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
-        except OSError:
-            continue
-        opened.append(form)
-    assert opened == []
-    assert found == [None]
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_no_file_is_opened(tmp_path):
+    # whoever opens a pipe to read it waits until it can be opened to write
+    pipes = {form: tmp_path / f"{number}.gsb" for number, form in enumerate(FORMS)}
+    texts = [FORMS[form](pipe) for form, pipe in pipes.items()]
+    for pipe in pipes.values():
+        os.mkfifo(pipe)
+    command = [sys.executable, "-c", SCRIPT, json.dumps(texts)]
+    opened = set()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        while process.poll() is None:
+            time.sleep(0.02)
+            for form, pipe in pipes.items():
+                with contextlib.suppress(OSError):
+                    os.close(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+                    opened.add(form)
+        found = process.stdout.read().split()
+    assert opened == set()
+    assert found == ["none"] * 2 * len(FORMS)
 
 
 @pytest.mark.parametrize(
