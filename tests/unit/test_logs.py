@@ -2,6 +2,8 @@
 
 import io
 import logging
+import subprocess
+import sys
 
 import pytest
 
@@ -45,12 +47,56 @@ def logged():
         f"AWS_SECRET_ACCESS_KEY={CANARY} AWS_SESSION_TOKEN={CANARY}",
         f"Set-Cookie: asf-urs={CANARY}; path=/",
         f"password={CANARY}&user=me",
+        f"Cookie: theme=dark; asf-urs={CANARY}",
+        f"{{'Authorization': 'Token {CANARY}', 'Accept': '*/*'}}",
+        f"[(b'x-amz-security-token', b'{CANARY}'), (b'cookie', b'a=b; c={CANARY}')]",
+        f"<SecretAccessKey>{CANARY}</SecretAccessKey><SessionToken>{CANARY}</SessionToken>",
+        f"Signature:\n{CANARY}",
+        f"unix:///run/redis.sock?password={CANARY}",
+        f"GET /login?code={CANARY}&state=1",
+        f"sent Bearer%20{CANARY}",
+        "a header of eyJ0eXAiOiJKV1Q.canary-value-of-a-secret.c2ln",
+        "signed by AKIACANARYVALUEOFA",
     ],
 )
 def test_what_looks_like_a_secret_is_hidden(logged, text):
     said = logged(text)
     assert CANARY not in said
     assert HIDDEN in said
+
+
+def test_nobody_who_is_quoted_writes_lines_or_moves_the_cursor(logged):
+    said = logged("a name: %s", "x\n2026-01-01 00:00:00 INFO forged\x1b[2J\r\x9b\u2028y")
+    assert said == "a name: x\n  2026-01-01 00:00:00 INFO forged\\x1b[2J\\r\\x9b\\u2028y\n"
+
+
+LOG_ELSEWHERE = f"""
+import gc, logging, threading, warnings
+from cubegate.logs import log_to_stderr
+log_to_stderr(["{CANARY}"])
+warnings.warn("warned of {CANARY}")
+logging.error("%d for %s", "no number", "{CANARY}")
+def fail():
+    raise ValueError("in a thread: {CANARY}")
+thread = threading.Thread(target=fail)
+thread.start()
+thread.join()
+class Failing:
+    def __del__(self):
+        raise ValueError("in __del__: {CANARY}")
+Failing()
+gc.collect()
+"""
+
+
+@pytest.mark.parametrize("options", [[], ["-X", "dev"]])
+def test_what_python_itself_would_write_is_a_record_without_secrets(options):
+    said = subprocess.run(
+        [sys.executable, *options, "-c", LOG_ELSEWHERE], capture_output=True, text=True, check=True
+    ).stderr
+    assert CANARY not in said
+    for expected in ("warned of", "a log line of root could not be written", "in a thread:", "in __del__:"):
+        assert expected in said
 
 
 def test_known_secrets_are_hidden_wherever_they_are(logged):
