@@ -63,17 +63,18 @@ def measure(document: Any, key: str) -> int:
     Raises:
         InvalidReference: it is nested more than 64 deep.
     """
-    length, waiting = 0, [(document, 0)]
+    if not isinstance(document, dict | list):
+        return len(document) if isinstance(document, str | bytes) else 1
+    length, waiting = 0, [(document, 1)]
     while waiting:
         value, depth = waiting.pop()
         if depth > _MAX_DEPTH:
             raise InvalidReference(f"The metadata document {key[:200]!r} is nested over {_MAX_DEPTH} deep.")
-        length += len(value) + 2 if isinstance(value, str | bytes) else 4
-        if isinstance(value, dict):
-            length += sum(len(name) + 4 for name in value)
-            waiting += [(one, depth + 1) for one in value.values()]
-        elif isinstance(value, list):
-            waiting += [(one, depth + 1) for one in value]
+        length += sum(map(len, value)) if isinstance(value, dict) else 0
+        for one in value.values() if isinstance(value, dict) else value:
+            length += len(one) + 4 if isinstance(one, str) else 4
+            if isinstance(one, dict | list):
+                waiting.append((one, depth + 1))
     return length
 
 

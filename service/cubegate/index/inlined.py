@@ -22,8 +22,12 @@ def lay_out_inlined(
     laid_out = {}
     for path, table in sorted(tables.items()):
         rows = table.all()
+        inlined = np.flatnonzero(rows.granule == INLINED).tolist()
+        if not inlined:
+            laid_out[path] = table
+            continue
         offset, length = rows.offset.copy(), rows.length.copy()
-        for row in np.flatnonzero(rows.granule == INLINED).tolist():
+        for row in inlined:
             chunk = data_of(path, row)
             offset[row], length[row] = len(data), len(chunk)
             data += chunk
