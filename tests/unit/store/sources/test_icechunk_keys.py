@@ -309,6 +309,17 @@ async def test_a_set_of_keys_is_renewed_alone(keys, mount, read_array, granule, 
     assert sorted(keys.asked) == sorted([*BUCKETS, bucket])
 
 
+async def test_the_keys_of_a_repository_stay_where_only_a_granule_is_refused(
+    keys, mount, read_array, granule
+):
+    store = await mount()
+    await equal_the_granule(store, read_array, granule, "first")
+    keys.delete("more-granules")
+    # the manifest of this array is read together with its first chunk
+    await equal_the_granule(store, read_array, granule, "second")
+    assert sorted(keys.asked) == sorted([*BUCKETS, "more-granules"])
+
+
 async def test_a_repository_opens_with_keys_that_ended_early(keys, mount, read_array, granule):
     await mount()
     keys.delete("cubes")
@@ -467,6 +478,7 @@ async def test_keys_that_are_refused_again_are_not_asked_for_at_each_read(
 ):
     double, mount = expiring
     store = await mount()
+    monkeypatch.setattr("cubegate.credentials.renewing._PAUSE_FORCED", 0.0)
     monkeypatch.setattr(type(double), "good_key", lambda *_: False)
     for _ in range(5):
         with pytest.raises(UpstreamDenied) as caught:
