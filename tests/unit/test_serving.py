@@ -1,5 +1,6 @@
 """The server as its command starts it: it ends when told to, and what it took on is answered first."""
 
+import asyncio
 import contextlib
 import os
 import signal
@@ -15,6 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import httpx
 import numpy as np
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from cubegate import serving
+from cubegate.serving import ClientConnection
 
 PATIENCE = 60
 
@@ -135,6 +141,8 @@ def test_sigterm_answers_what_was_taken_on_and_accepts_no_more(configuration, sl
 
 def test_an_answer_that_never_comes_is_given_up_in_time(configuration, slow_upstream):
     with running(configuration, CUBEGATE_LIMITS__DEADLINE="1s") as process, ThreadPoolExecutor(1) as pool:
+        # opening the dataset may take longer
+        until(lambda: httpx.get(f"{process.url}/datasets/stack/zarr/zarr.json").status_code == 200)
         waiting = pool.submit(httpx.get, f"{process.url}/datasets/stack/zarr/v/0.0", timeout=PATIENCE)
         until(lambda: slow_upstream.asked)
         process.send_signal(signal.SIGTERM)
@@ -181,4 +189,146 @@ for name in os.listdir(f"/proc/{process}/fd"):
             print(found.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT))
     except (OSError, IndexError, TypeError):
         continue
+"""
+
+
+HEAD = b"GET /healthz HTTP/1.1\r\nHost: a\r\n"
+POST = b"POST /datasets/stack/timeseries HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def send_until_refused(process, begin, piece, most=2**27):
+    """Send `piece` again and again; gives what the server said, and how much it took before it ended that."""
+    with socket.create_connection(("127.0.0.1", int(process.url.rpartition(":")[2])), PATIENCE) as client:
+        sent, said = 0, b""
+        with contextlib.suppress(ConnectionError):
+            client.sendall(begin)
+            while sent < most:
+                client.sendall(piece)
+                sent += len(piece)
+        with contextlib.suppress(ConnectionError):
+            said = client.recv(2**16)
+    return said, sent
+
+
+@pytest.mark.parametrize(
+    ("begin", "piece"),
+    [
+        (HEAD, b"X-A: " + b"a" * 1000 + b"\r\n"),
+        (HEAD + b"X-A: ", b"a" * 1000),
+        (b"GET /", b"a" * 1000),
+        (POST + b"0\r\n", b"X-A: " + b"a" * 1000 + b"\r\n"),
+        (POST + b"1;", b"a" * 1000),
+        (b"", (HEAD + b"\r\n") * 100),
+    ],
+    ids=["headers", "one-header", "url", "trailers", "extension", "requests-in-advance"],
+)
+def test_what_never_ends_is_ended(configuration, begin, piece):
+    with running(configuration) as process:
+        said, sent = send_until_refused(process, begin, piece)
+        assert sent < 2**27
+        assert said[:12] in (b"", b"HTTP/1.1 431", b"HTTP/1.1 400", b"HTTP/1.1 200", b"HTTP/1.1 413")
+        assert answers(process.url)
+        assert "Traceback" not in process.log.read_text()
+
+
+def test_a_large_head_is_told_so_and_a_fair_one_is_read(configuration):
+    with running(configuration) as process, contextlib.closing(httpx.Client()) as client:
+        assert client.get(process.url + "/healthz", headers={"X-A": "a" * 30_000}).status_code == 200
+        with socket.create_connection(("127.0.0.1", int(process.url.rpartition(":")[2])), PATIENCE) as slow:
+            slow.sendall(HEAD + b"X-A: ")
+            # in parts that each come alone, so that nothing is left unread when the server ends it
+            for _ in range(7):
+                slow.sendall(b"a" * 10_000)
+                time.sleep(0.05)
+            said = slow.recv(2**16)
+            assert said.startswith(b"HTTP/1.1 431 Request Header Fields Too Large\r\n")
+            assert said.endswith(b"\r\n\r\nThe head of the request is too large.")
+            assert slow.recv(1) == b""
+
+
+def test_what_is_not_http_is_no_part_of_an_answer_on_its_way(configuration, slow_upstream):
+    slow_upstream.gate.set()
+    with running(configuration) as process:
+        port = int(process.url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
+            client.sendall(
+                b"GET /datasets/stack/zarr/v/0.0 HTTP/1.1\r\nHost: a\r\n\r\n" + HEAD + b"\r\n\x00\r\n\r\n"
+            )
+            said = b""
+            while part := client.recv(2**16):
+                said += part
+    # the second and third request came before the first was answered
+    assert said.count(b"HTTP/1.1") <= 1
+    assert b"Invalid HTTP" not in said or said.startswith(b"HTTP/1.1 400")
+
+
+def test_a_websocket_is_not_opened(configuration):
+    with running(configuration) as process:
+        asked = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
+                 "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}  # fmt: skip
+        assert httpx.get(f"{process.url}/healthz", headers=asked).status_code == 200
+        assert "WebSocket" not in process.log.read_text()
+
+
+class Connected:
+    """A transport that only remembers that it was ended."""
+
+    def __init__(self):
+        self.ended = False
+
+    def get_extra_info(self, name):
+        return None
+
+    def is_closing(self):
+        return self.ended
+
+    def abort(self):
+        self.ended = True
+
+    close = abort
+
+
+def connection(transport, state=None):
+    config = uvicorn.Config(None, http=ClientConnection, interface="asgi3", lifespan="off", log_config=None)
+    config.loaded, config.loaded_app, config.ws_protocol_class = True, None, None
+    made = ClientConnection(config, state or ServerState(), {}, asyncio.get_running_loop())
+    made.connection_made(transport)
+    return made
+
+
+async def test_a_client_that_asks_nothing_is_waited_for_only_so_long(monkeypatch):
+    monkeypatch.setattr(serving, "_LONGEST_WAIT", 0.01)
+    silent, slow = Connected(), Connected()
+    connection(silent)
+    begun = connection(slow)
+    while not (silent.ended and slow.ended):
+        await asyncio.sleep(0.002)
+        if not slow.ended:
+            # a drop every time does not count as progress
+            begun.data_received(b"GET / HTTP/1.1\r\nX: " if begun._bare == 0 else b"a")
+
+
+async def test_connections_leave_files_for_the_rest(monkeypatch):
+    monkeypatch.setattr(serving, "_most_connections", lambda: 2)
+    transports = [Connected() for _ in range(3)]
+    state = ServerState()
+    for transport in transports:
+        connection(transport, state)
+    assert [transport.ended for transport in transports] == [False, False, True]
+
+
+def test_the_limit_of_open_files_is_raised_and_kept_clear_of():
+    said = subprocess.run(
+        [sys.executable, "-c", _FILES], capture_output=True, text=True, check=True
+    ).stdout.split()  # fmt: skip
+    assert said == ["3000", "1976", "2048", "1024", "300", "150"]
+
+
+_FILES = """
+import resource
+from cubegate.serving import _allow_more_files, _most_connections
+for most in (3000, 2048, 300):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 256), most))
+    _allow_more_files()
+    print(resource.getrlimit(resource.RLIMIT_NOFILE)[0], _most_connections())
 """
