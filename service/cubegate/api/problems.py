@@ -11,7 +11,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -156,9 +156,13 @@ class ErrorBoundary:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            # it left in the middle of its own request, so that nobody is there to be answered
+            if started:
+                raise
         except Exception:
             if started:
                 raise
-            logger.exception("unforeseen error at %s", scope["path"])
+            logger.exception("unforeseen error at %r", scope["path"])
             response = problem(500, "The request failed", PUBLIC_DETAILS[500], {"Cache-Control": "no-store"})
             await response(scope, receive, send)

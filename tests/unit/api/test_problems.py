@@ -5,9 +5,10 @@ import logging
 import socket
 
 import pytest
+from starlette.requests import Request
 
 from cubegate import errors
-from cubegate.api.problems import PUBLIC_DETAILS, STATUSES, problem_of
+from cubegate.api.problems import PUBLIC_DETAILS, STATUSES, ErrorBoundary, problem_of
 
 MARKER = "marker-of-a-secret"
 EXPECTED = {
@@ -203,3 +204,17 @@ def test_no_route_announces_or_gives_a_422(server):
     assert "200" in announced
     assert "422" not in announced
     assert "HTTPValidationError" not in document.get("components", {}).get("schemas", {})
+
+
+async def test_a_client_that_leaves_in_its_own_request_is_no_error_of_the_server(caplog):
+    async def read_body(scope, receive, send):
+        await Request(scope, receive).body()
+
+    async def left():
+        return {"type": "http.disconnect"}
+
+    sent = []
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": []}
+    await ErrorBoundary(read_body)(scope, left, sent.append)
+    assert not sent
+    assert not caplog.records
