@@ -32,6 +32,7 @@ from cubegate.index.table import (
 
 MAX_INLINE_NBYTES = 16 * 2**20
 MAX_TOTAL_INLINE_NBYTES = 2**30
+MAX_ADDRESS_LENGTH = 2**14
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _CHAIN = re.compile(r"^[A-Za-z0-9+.-]+::|::[A-Za-z0-9+.-]+://")
@@ -50,7 +51,7 @@ def resolve_url(written: str, base_url: str) -> str:
     """
     if "{{" in written:
         raise InvalidReference("A reference holds a template ({{...}}), which is not expanded here.")
-    if not written or _UNWRITABLE.search(written) or _CHAIN.search(written):
+    if not 0 < len(written) <= MAX_ADDRESS_LENGTH or _UNWRITABLE.search(written) or _CHAIN.search(written):
         raise InvalidReference(f"{_shown(written)} is not an address that can be read.")
     scheme = _SCHEME.match(written)
     if scheme is None:

@@ -33,7 +33,7 @@ from cubegate.index.references import ArrayReferences, ReferenceCollector
 from cubegate.index.table import WHOLE_OBJECT
 
 MAX_RECORD_SIZE = 10_000_000
-MAX_PARTITION_NBYTES = 2 * 2**30
+MAX_PARTITION_NBYTES = 2**29
 _IN_FLIGHT = 16
 
 

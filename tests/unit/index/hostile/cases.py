@@ -269,6 +269,7 @@ add_key("a name that is no text", "\ud800")
 add_key("a name of a megabyte", "a" * 2**20)
 add_key("names nested ten thousand deep", "/".join("a" * 10_000))
 add_key("a document for a name", "v2/.zarray")
+add("an address of megabytes", REFUSED, MALFORMED, references(["file:///" + "a/" * 2**20, 0, 16]))
 add("an absolute key", REFUSED, "not a Zarr key|no array", references(**{"/etc/passwd": ["/etc/passwd"]}))
 add("a key of no array", REFUSED, "belongs to no array", references(**{"w/0.0": "abcd"}))
 add("a chunk outside of the grid", REFUSED, "not a chunk key", references(**{"v/9.9": "abcd"}))
@@ -365,13 +366,13 @@ add(
 )
 
 
-def partition(path=None, raw=None, offset=0, size=16, rows=1):
+def partition(path=None, raw=None, *, offset=0, size=16, rows=1, compression="snappy"):
     table = pa.table({
         "path": pa.array([path] * rows, pa.string()), "offset": pa.array([offset] * rows),
         "size": pa.array([size] * rows), "raw": pa.array([raw] * rows, pa.binary()),
     })  # fmt: skip
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    pq.write_table(table, buffer, compression=compression)
     return buffer.getvalue()
 
 
@@ -402,6 +403,9 @@ add(
 add("a partition that is cut", REFUSED, "is not a whole Parquet file", parquet(partition("chunk.bin")[:-9]))
 add("a partition of other rows", REFUSED, "larger than|instead of", parquet(partition("chunk.bin", rows=7)))
 add("a partition of a negative range", REFUSED, "byte range", parquet(partition("chunk.bin", offset=-1)))
+add("a partition that inflates to a gigabyte", REFUSED, "larger than",
+    lambda _: parquet(partition("a" * (2**29 + 1), compression="zstd")))  # fmt: skip
+add("an address of megabytes, by Parquet", REFUSED, MALFORMED, lambda _: parquet(partition("a" * 2**22)))
 add("more inlined data than is allowed, by Parquet", REFUSED, "more inlined data",
     lambda _: parquet(partition(raw=b"a" * (2**24 + 1))))  # fmt: skip
 add("a record size that is none", REFUSED, "record_size", parquet(partition("chunk.bin"), record_size=10**12))
