@@ -125,10 +125,12 @@ def _many_with_redis(world: World, clients: int) -> Row:
             reads = _reads(world.upstream, slot) - before
     right = _all_right(world, answers)
     what = f"{clients} clients on one cold chunk, two processes with one Redis, upstream at 10 ms"
-    # a process waits for another 45 ms at most, and no longer where its own loop is busier than that
-    met = right and reads <= 2
     measured = f"{reads}, answers right: {right}"
-    return Row(what, "1 upstream read in all, 2 where processes are too busy to wait", measured, met)
+    met: bool | None = right and reads == 1
+    if right and reads == 2:
+        # a process waits for another 45 ms at most, and not where its own loop is busier than that
+        met, measured = None, f"{measured}: not met, one a process"
+    return Row(what, "1 upstream read in all", measured, met)
 
 
 @contextlib.contextmanager

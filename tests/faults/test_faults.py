@@ -1,11 +1,13 @@
 """A short part of `make faults`: whatever an upstream does, the answer is right or an error."""
 
+import re
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 
 from .engine import RIGHT, draw_run, run_batch
-from .faults import FAULTS, GOOD
+from .faults import FAULTS, GOOD, READS
 from .redis_server import RedisServer
 
 SEED, RUNS = 1, 360
@@ -20,6 +22,16 @@ for _number in range(RUNS):
 
 def defects(outcomes):
     return [f"{outcome.run}: {outcome.kind}: {outcome.said}" for outcome in outcomes if outcome.is_defect]
+
+
+def test_the_page_names_every_fault_and_read_and_no_other():
+    page = (Path(__file__).resolve().parents[2] / "docs" / "faults.md").read_text("utf-8")
+    table = page.partition("| fault | what the upstream does |")[2].partition("\n\n")[0]
+    cells = [line.split("|")[1] for line in table.splitlines() if line.startswith("| `")]
+    assert {name for cell in cells for name in re.findall("`([^`]+)`", cell)} == set(FAULTS)
+    reads = next(line for line in page.splitlines() if line.startswith("| reads |"))
+    assert set(re.findall("`([a-z]+)`", reads)) == set(READS)
+    assert f"makes {RUNS} of the runs" in page
 
 
 def test_every_fault_is_drawn():

@@ -209,7 +209,8 @@ async def _page(exchange: Exchange) -> None:
 
 async def _page_in_range(exchange: Exchange) -> None:
     head = exchange.right_head().replace(b"application/octet-stream", b"text/html")
-    page = exchange.page()
+    # through S3 it passes for data, which no word in it makes a leak
+    page = b"<html><body>Log in</body></html>" if exchange.s3 else exchange.page()
     exchange.send(head, (page * (len(exchange.data) // len(page) + 1))[: len(exchange.data)])
 
 
