@@ -101,7 +101,7 @@ class IcechunkUpstream(Secretive):
         try:
             self._take(await self._credentials.for_url(str(self.prefix)))
         except UpstreamError as error:
-            self._keys, self._failure = None, error.with_traceback(None)
+            self._keys, self._failure, self._until = None, error.with_traceback(None), float("-inf")
 
     async def renew(self, rejected: S3Keys | None, refused: UpstreamDenied) -> UpstreamError | None:
         """Replace the keys `rejected`, for which the upstream answered `refused`; return why not, or None."""

@@ -30,7 +30,7 @@ from cubegate.catalog.icechunk_access import icechunk_access
 from cubegate.chunks.address import parse_address
 from cubegate.chunks.icechunk_upstreams import IcechunkUpstream, KeysAtEachRequest
 from cubegate.chunks.upstream_states import UpstreamStates
-from cubegate.credentials import open_credentials
+from cubegate.credentials import S3Keys, open_credentials
 from cubegate.errors import UpstreamDenied, UpstreamError, UpstreamUnavailable
 from cubegate.settings import CredentialSettings, UpstreamSettings
 from cubegate.store.sources.icechunk import open_icechunk_store
@@ -457,18 +457,23 @@ def expiring(tmp_path, granule, states):
         )
 
 
-async def test_an_expired_token_is_replaced_once_for_all_reads(expiring, read_array, granule, seen):
+async def test_an_expired_token_is_replaced_once_for_all_reads(
+    expiring, read_array, granule, *, monkeypatch, seen
+):
     double, mount = expiring
+    # time passes between two early ends
+    monkeypatch.setattr("cubegate.credentials.renewing._PAUSE_FORCED", 0.0)
     store = await mount()
     await equal_the_granule(store, read_array, granule, "first")
-    assert double.count("s3credentials") == 1
-    double.expire_keys()
     chunks = [chunk for chunk, _, _ in granule[1]]
-    found = await asyncio.gather(*(store.get(store.array("first"), chunk) for chunk in chunks))
     contents = granule[0].read_bytes()
-    assert found == [contents[offset : offset + length] for _, offset, length in granule[1]]
-    assert double.count("s3credentials") == 2
-    assert double.statuses("s3")[400] <= len(chunks)
+    expected = [contents[offset : offset + length] for _, offset, length in granule[1]]
+    for expiry in range(1, 11):
+        assert double.count("s3credentials") == expiry
+        double.expire_keys()
+        found = await asyncio.gather(*(store.get(store.array("first"), chunk) for chunk in chunks))
+        assert found == expected
+    assert 10 <= double.statuses("s3")[400] <= 10 * len(chunks)
     shown = seen()
     assert [secret for secret in double.secrets if secret in shown] == []
 
@@ -538,3 +543,34 @@ async def test_a_copy_elsewhere_has_no_keys():
         ask()
     with pytest.raises(LookupError):
         KeysAtEachRequest("nobody")()
+
+
+class GivesAtLast:
+    """A provider whose first answer is late and a failure, and whose others are keys."""
+
+    schemes = frozenset({"s3"})
+
+    def __init__(self):
+        self.asked, self.late = 0, asyncio.Event()
+
+    async def for_url(self, _url):
+        self.asked += 1
+        if self.asked == 1:
+            await self.late.wait()
+            raise UpstreamUnavailable("Nobody answers.")
+        return S3Keys("key-value", "secret-value")
+
+
+async def test_a_late_failure_is_not_kept_for_as_long_as_keys_are():
+    provider = GivesAtLast()
+    upstream = IcechunkUpstream(parse_address("s3://granules/"), provider)
+    failing = asyncio.ensure_future(upstream.refresh())
+    await asyncio.sleep(0)
+    await upstream.refresh()
+    assert upstream.keys is not None
+    assert not upstream.is_due()
+    provider.late.set()
+    await failing
+    assert upstream.is_due()
+    await upstream.refresh()
+    assert upstream.keys is not None
