@@ -22,6 +22,7 @@ _MAX_BLOCKS = 256
 _MAX_BLOCKS_OF_CONTENTS = 64
 _MAX_COMPARED_NBYTES = 2**20
 _HEAD = 52
+_MAX_LINKS = 8
 _HDF5, _NETCDF3 = b"\x89HDF\r\n\x1a\n", b"CDF"
 _HDF5_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
@@ -145,14 +146,29 @@ def _declarations(h5py: ModuleType, granule: Any, paths: Collection[str]) -> dic
 
 
 def _find_dataset(h5py: ModuleType, granule: Any, path: str) -> Any | None:
-    if isinstance(granule.get(path), h5py.Dataset):
-        return granule[path]
+    item = _follow(h5py, granule, path, _MAX_LINKS)
+    if isinstance(item, h5py.Dataset):
+        return item
     # references built from a group leave its path out
     names: list[str] = []
     granule.visit(names.append)
-    found = [granule[name] for name in names if name.endswith(f"/{path}")]
+    found = [_follow(h5py, granule, name, _MAX_LINKS) for name in names if name.endswith(f"/{path}")]
     candidates = [item for item in found if isinstance(item, h5py.Dataset)]
     return candidates[0] if len(candidates) == 1 else None
+
+
+def _follow(h5py: ModuleType, item: Any, path: str, links: int) -> Any | None:
+    """Return what is at `path` from the group `item`, in this file: HDF5 would open others by their names."""
+    for name in filter(None, path.split("/")):
+        link = item.get(name, getlink=True) if isinstance(item, h5py.Group) else None
+        if isinstance(link, h5py.HardLink):
+            item = item[name]
+        elif isinstance(link, h5py.SoftLink) and links:
+            start = item.file if link.path.startswith("/") else item
+            item = _follow(h5py, start, link.path, links - 1)
+        else:
+            return None
+    return item
 
 
 def _declaration(dataset: Any) -> GranuleArray:
@@ -168,7 +184,7 @@ def _all_contents(h5py: ModuleType, granule: Any, paths: Collection[str]) -> dic
 
 def _contents(h5py: ModuleType, dataset: Any) -> Contents:
     layout = dataset.id.get_create_plist().get_layout()
-    if layout == h5py.h5d.VIRTUAL:
+    if layout == h5py.h5d.VIRTUAL or dataset.external:
         # its values are in other files
         return Contents(held=True)
     chunks = dataset.id.get_num_chunks() if dataset.chunks else None
