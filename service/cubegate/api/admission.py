@@ -100,5 +100,6 @@ class Deadline:
         except TimeoutError:
             if started or not alarm.expired():
                 raise
-            late = UpstreamTimeout(f"The answer was not there within {self._seconds:g} s.")
+            asked = f"{scope['method']} {scope['path']!r}"
+            late = UpstreamTimeout(f"The answer to {asked} was not there within {self._seconds:g} s.")
             await problem_of(late)(scope, receive, send)

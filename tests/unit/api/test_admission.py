@@ -132,11 +132,12 @@ async def test_at_most_so_many_queries_run_at_once():
     assert most == 3
 
 
-async def test_before_the_first_byte_a_deadline_is_a_504():
-    start, body = await ask(Deadline(held(asyncio.Event()), seconds=0.05))
+async def test_before_the_first_byte_a_deadline_is_a_504(caplog):
+    start, body = await ask(Deadline(held(asyncio.Event()), seconds=0.05), "/a\nb")
     assert start["status"] == 504
     assert b"did not answer in time" in body["body"]
     assert (b"retry-after", b"5") in start["headers"]
+    assert "The answer to GET '/a\\nb' was not there within 0.05 s." in caplog.text
 
 
 async def test_a_stall_after_the_first_byte_is_no_answer():
