@@ -11,6 +11,7 @@ from hashlib import blake2b
 from cubegate.cache.cache import ChunkCache
 from cubegate.chunks.concurrency import all_of
 from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome, read_one, until_it_raises
+from cubegate.chunks.verified import checksum
 
 # When to look for what another process reads, and how long in all: a lock left behind costs no more.
 _PAUSES = (0.005, 0.005, 0.01, 0.01, 0.02)
@@ -24,7 +25,7 @@ class Cached:
 
     `namespace` must change whenever the bytes behind a reference may have (the version of an
     index). References to whole objects are kept only where `whole_objects` says that these do
-    not change either, since a cut one could not be told by its length.
+    not change either, or by their checksum, since a cut one could not be told by its length.
     """
 
     def __init__(
@@ -129,7 +130,9 @@ class Cached:
             await self._source.read([references[position] for position in positions], keep)
 
     def _is_kept(self, reference: ChunkReference) -> bool:
-        return self._whole_objects if reference.length is None else reference.length > 0
+        if reference.length is None:
+            return self._whole_objects or reference.crc32 is not None
+        return reference.length > 0
 
     def _key(self, reference: ChunkReference) -> str:
         identity = f"{self._namespace}\0{reference.url}\0{reference.offset}\0{reference.length}"
@@ -137,4 +140,8 @@ class Cached:
 
 
 def _whole(reference: ChunkReference, data: bytes | None) -> bytes | None:
-    return data if data is not None and reference.length in (None, len(data)) else None
+    if data is None or reference.length not in (None, len(data)):
+        return None
+    if reference.length is None and reference.crc32 not in (None, checksum(data)):
+        return None
+    return data

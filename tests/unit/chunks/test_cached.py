@@ -1,5 +1,7 @@
 """Counts what reaches the upstream behind a cache, and distrusts what the cache holds."""
 
+import zlib
+
 import pytest
 
 from cubegate.cache.memory import MemoryCache
@@ -62,6 +64,20 @@ async def test_whole_objects_and_failures_are_not_kept(upstream, cache):
     assert cache.nbytes == 0
     upstream.error = None
     assert await cached.get(ChunkReference("file:///x", 0, 4)) == DATA[:4]
+
+
+async def test_whole_objects_are_kept_by_their_checksum(upstream, cache):
+    cached = Cached(Coalesced(upstream), cache, "v1")
+    reference = ChunkReference("file:///x", crc32=zlib.crc32(DATA))
+    for _ in range(2):
+        assert await cached.get(reference) == DATA
+    assert len(upstream.references) == 1
+    assert cached.held(reference) == DATA
+    for key in list(cache._entries):
+        cache.put_many({key: DATA[:-1]})
+    assert cached.held(reference) is None
+    assert await cached.get(reference) == DATA
+    assert len(upstream.references) == 2
 
 
 async def test_a_held_value_of_another_length_is_a_miss(upstream, cache):
