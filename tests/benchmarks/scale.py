@@ -206,6 +206,8 @@ def _convert(stack: StackReference, index: Path, figures: Figures) -> list[str]:
         "--allow",
         f"{stack.path.parent.as_uri()}/",
         "--no-validators",
+        "--fill",
+        "declared",
     ]
     for name, command in {
         "convert": [cubegate_command(), "index", str(stack.path), "-o", str(index), *allowed],

@@ -52,10 +52,6 @@ def test_an_upstream_that_misbehaves(fault, world, search):
         assert any(outcome.injected for outcome in outcomes)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a granule that fails for a moment while a kerchunk source is opened leaves true zeros masked",
-)
 def test_a_granule_that_cannot_be_asked_what_fill_means(world, search):
     runs = [run for runs in by_fault.values() for run in runs if run.read == "granule"]
     assert len(runs) > 20

@@ -79,8 +79,11 @@ async def settle_references(
     `auto` also moves an array to `skipped` whose references name no chunk though HDF5 holds data,
     or fewer chunks than its only granule.
 
-    Where no granule can be asked, a zero, empty or default fill stays declared, absent chunks
-    count as unwritten, and the path of the array is in `assumed_fill`.
+    Where no granule tells, a zero, empty or default fill stays declared, absent chunks count as
+    unwritten, and the path of the array is in `assumed_fill`.
+
+    Raises:
+        UpstreamError: a granule that is to be asked cannot be read.
     """
     if policy == "declared":
         return index
@@ -164,7 +167,14 @@ async def _ask(url: str, source: ChunkSource, questions: Iterable[_Question]) ->
     try:
         answers = await ask_granule(url, source, paths, contents=absent)
         return {paths[path]: answer for path, answer in answers.items()}
-    except (UpstreamError, UnreadableGranuleError) as error:
+    except UpstreamError:
+        # a guess would last as long as the cube is open, whatever the granule says a moment later
+        _log.warning(
+            "the first granule of %s cannot be asked about its fill; fill: declared or storage asks nothing",
+            ", ".join(paths),
+        )
+        raise
+    except UnreadableGranuleError as error:
         _log.warning("the first granule of %s cannot be asked about its fill: %s", ", ".join(paths), error)
         return {}
 

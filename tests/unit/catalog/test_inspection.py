@@ -97,7 +97,7 @@ async def test_notes_reach_the_description_and_the_log_once(opened, stack, tmp_p
         "never/.zattrs": {"_ARRAY_DIMENSIONS": ["n"], "_FillValue": 1},
     }
     (tmp_path / "stack" / "notes.json").write_text(json.dumps(references))
-    (tmp_path / "stack" / "other.nc").write_bytes(bytes(16))
+    (tmp_path / "stack" / "other.nc").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(200))
     catalog = opened(cube="source: {kind: kerchunk, href: ../stack/notes.json}")
     cube = await catalog.get("cube")
     await catalog.get("cube")

@@ -28,7 +28,9 @@ async def test_a_lost_granule_fails_the_build_or_leaves_coordinates_upstream(
     granule.unlink()
     with pytest.raises(UpstreamObjectMissing):
         await build_index(references.as_uri(), local_source, check_url=accept)
-    index = await build_index(references.as_uri(), local_source, check_url=accept, require_coordinates=False)
+    index = await build_index(
+        references.as_uri(), local_source, check_url=accept, require_coordinates=False, fill="declared"
+    )
     located = index.locate(index.hierarchy.arrays["x"], [(0,)])[0]
     assert isinstance(located, Stored)
     with pytest.raises(UpstreamObjectMissing):

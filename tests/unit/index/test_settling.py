@@ -9,7 +9,7 @@ import pytest
 from scipy.io import netcdf_file
 
 from cubegate.chunks.source import ChunkReference
-from cubegate.errors import UpstreamObjectMissing
+from cubegate.errors import UpstreamMismatch, UpstreamObjectMissing
 from cubegate.index import granule as granule_module
 from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json
 from cubegate.index.file import open_index, write_index
@@ -136,7 +136,7 @@ async def test_an_unreadable_granule_leaves_the_fill_declared_and_says_so(
 ):
     index = build(scan_hdf5(hdf5_granule))
     whole = hdf5_granule.read_bytes()
-    for content in [whole[:200], whole[:8] + bytes(200), b"GRIB" + bytes(200), b""]:
+    for content in [whole[:8] + bytes(200), b"GRIB" + bytes(200)]:
         hdf5_granule.write_bytes(content)
         caplog.clear()
         settled = await settle_references(index, local_source, policy="auto")
@@ -202,7 +202,7 @@ async def test_fills_survive_the_index_file(hdf5_granule, scan_hdf5, local_sourc
     opened = open_index(tmp_path / "cube.index")
     assert fills(opened) == fills(settled)
     assert opened.version == settled.version
-    hdf5_granule.unlink()
+    hdf5_granule.write_bytes(hdf5_granule.read_bytes()[:8] + bytes(200))
     assumed = await settle_references(build(scan_without(settled)), local_source, policy="auto")
     write_index(assumed, tmp_path / "assumed.index")
     assert open_index(tmp_path / "assumed.index").assumed_fill == assumed.assumed_fill == ("counts",)
@@ -232,9 +232,22 @@ async def test_what_looks_like_a_storage_fill(local_source, dtype, fill, storage
     assert (settled.hierarchy.arrays["v"].declared_fill is None) == storage
 
 
-async def test_a_source_that_fails_midway_is_no_answer(
-    hdf5_granule, scan_hdf5, local_source, monkeypatch, caplog
-):
+async def test_a_granule_that_cannot_be_read_is_an_error(hdf5_granule, scan_hdf5, local_source, caplog):
+    index = build(scan_hdf5(hdf5_granule))
+    whole = hdf5_granule.read_bytes()
+    for content in [whole[:200], b""]:
+        hdf5_granule.write_bytes(content)
+        with pytest.raises(UpstreamMismatch):
+            await settle_references(index, local_source, policy="auto")
+    hdf5_granule.unlink()
+    with pytest.raises(UpstreamObjectMissing):
+        await settle_references(index, local_source, policy="auto")
+    assert "fill: declared or storage asks nothing" in caplog.text
+    for policy in ("declared", "storage"):
+        assert (await settle_references(index, local_source, policy=policy)).assumed_fill == ()
+
+
+async def test_a_source_that_fails_midway_is_an_error(hdf5_granule, scan_hdf5, local_source, monkeypatch):
     class Failing:
         async def get(self, reference: ChunkReference):
             if reference.offset:
@@ -242,5 +255,5 @@ async def test_a_source_that_fails_midway_is_no_answer(
             return await local_source.get(reference)
 
     monkeypatch.setattr(granule_module, "_BLOCK", 1024)
-    settled = await settle_references(build(scan_hdf5(hdf5_granule)), Failing(), policy="auto")
-    assert settled.assumed_fill == ("below/counts2", "counts", "tagged")
+    with pytest.raises(UpstreamObjectMissing):
+        await settle_references(build(scan_hdf5(hdf5_granule)), Failing(), policy="auto")
