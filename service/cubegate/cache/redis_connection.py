@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, TypeVar
 
@@ -14,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import RedisError, ResponseError
 
 from cubegate.cache.batching import Batching
+from cubegate.cache.waiting import Waiting, within
 
 T = TypeVar("T")
 
@@ -23,6 +24,7 @@ _FAILURES = (RedisError, OSError, TimeoutError)
 # An answer is slow that takes longer than this share of the timeout, and the time its bytes need.
 _SLOW = 0.3
 _BYTES_PER_SECOND = 50e6
+_LONGEST = 10
 
 
 class RedisConnection:
@@ -40,8 +42,9 @@ class RedisConnection:
         self._reads = Batching(self._read)
         self._client = Redis.from_url(
             url,
-            socket_timeout=timeout,
-            socket_connect_timeout=timeout,
+            # `within` ends what takes too long, this what nobody waits for any more
+            socket_timeout=_LONGEST * timeout,
+            socket_connect_timeout=_LONGEST * timeout,
             retry=Retry(NoBackoff(), 0),
         )
 
@@ -115,29 +118,32 @@ class RedisConnection:
     async def _read(self, wanted: Mapping[str, None]) -> dict[str, Any]:
         keys, found = list(wanted), dict[str, Any]()
         async with self._reading:
-            until = time.monotonic() + self._timeout
+            waiting = Waiting()
             for start in range(0, len(keys), BATCH):
                 # what does not come in time is read upstream
-                if self.paused or time.monotonic() > until:
+                if self.paused or waiting.seconds > self._timeout:
                     break
                 batch = keys[start : start + BATCH]
-                stored = await self._ask(lambda batch=batch: self._client.mget(batch))  # type: ignore[misc]
+
+                async def ask(batch: Sequence[str] = batch) -> Any:
+                    return await self._client.mget(batch)
+
+                stored = await self._ask(ask)
                 # none after a failure, and anything from what is no Redis
                 if not isinstance(stored, list) or len(stored) != len(batch):
                     break
                 found |= dict(zip(batch, stored, strict=True))
         return found
 
-    async def _ask(self, ask: Callable[[], Awaitable[T]], nbytes: int | None = None) -> T | None:
+    async def _ask(self, ask: Callable[[], Coroutine[Any, Any, T]], nbytes: int | None = None) -> T | None:
         """Return the answer; None after a failure. A slow answer is taken, and the last for a while."""
-        started = time.monotonic()
+        waiting = Waiting()
         try:
-            async with asyncio.timeout(self._timeout):
-                answer = await ask()
+            answer = await within(self._timeout, ask())
         except _FAILURES:
             self._rest()
             return None
-        taken = time.monotonic() - started
+        taken = waiting.seconds
         if nbytes is None:
             values = answer if isinstance(answer, list) else []
             nbytes = sum(len(value) for value in values if isinstance(value, bytes))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from hashlib import blake2b
 
 from cubegate.cache.cache import ChunkCache
+from cubegate.cache.waiting import Waiting, within
 from cubegate.chunks.concurrency import all_of
 from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome, read_one, until_it_raises
 from cubegate.chunks.verified import checksum
@@ -49,9 +49,9 @@ class Cached:
     async def read(self, references: Sequence[ChunkReference], deliver: Deliver) -> None:
         """Pass each of `references` to `deliver`; see `BulkSource`."""
         keys = {n: self._key(reference) for n, reference in enumerate(references) if self._is_kept(reference)}
-        started = time.monotonic()
+        waiting = Waiting()
         found = await self._cache.get_many(list(keys.values())) if keys else {}
-        late = time.monotonic() - started > _LATE
+        late = waiting.seconds > _LATE
         missing = []
         for position, reference in enumerate(references):
             key = keys.get(position)
@@ -98,19 +98,22 @@ class Cached:
     ) -> set[int]:
         """Look for what another process is reading; returns the positions that did not come in time."""
         left = set(positions)
+
+        async def look() -> None:
+            for pause in _PAUSES:
+                await asyncio.sleep(pause)
+                found = await self._cache.get_many([keys[position] for position in left])
+                for position in sorted(left):
+                    data = _whole(references[position], found.get(keys[position]))
+                    if data is not None:
+                        left.discard(position)
+                        deliver(position, data)
+                if not left:
+                    break
+
         # looking takes time too, where the cache is slow
         with suppress(TimeoutError):
-            async with asyncio.timeout(_PATIENCE):
-                for pause in _PAUSES:
-                    await asyncio.sleep(pause)
-                    found = await self._cache.get_many([keys[position] for position in left])
-                    for position in sorted(left):
-                        data = _whole(references[position], found.get(keys[position]))
-                        if data is not None:
-                            left.discard(position)
-                            deliver(position, data)
-                    if not left:
-                        break
+            await within(_PATIENCE, look())
         return left
 
     async def _read_upstream(
