@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import os
+import signal
 import socket
 import sys
 import tempfile
@@ -39,10 +40,11 @@ _OTHER_FILES = 1024
 def run_server(config: Path, settings: Settings, server: ServerSettings) -> None:
     """Serve what the file `config`, read as `settings`, mounts, as `server` says.
 
-    On SIGTERM and SIGINT nothing more is accepted, and what has been is answered first.
+    On SIGTERM, SIGINT and SIGHUP nothing more is accepted, and what has been is answered first.
     """
     log_to_stderr(named_secrets(settings, os.environ))
     _allow_more_files()
+    _end_as_told_when_the_terminal_goes()
     os.environ[CONFIG_VARIABLE] = str(config.resolve())
     with ExitStack() as stack:
         if server.workers > 1:
@@ -157,6 +159,12 @@ def _most_connections() -> int:
         return sys.maxsize
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return sys.maxsize if files == resource.RLIM_INFINITY else max(files // 2, files - _OTHER_FILES)
+
+
+def _end_as_told_when_the_terminal_goes() -> None:
+    """Take SIGHUP for SIGTERM; nohup has it ignored, and several workers are begun anew at it."""
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
 
 
 def _allow_more_files() -> None:

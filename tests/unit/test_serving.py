@@ -116,13 +116,15 @@ def until(holds):
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("workers", ["1", "2"])
-def test_sigterm_answers_what_was_taken_on_and_accepts_no_more(configuration, slow_upstream, workers):
+@pytest.mark.parametrize(
+    ("workers", "told"), [("1", signal.SIGTERM), ("2", signal.SIGTERM), ("1", signal.SIGHUP)]
+)
+def test_a_server_told_to_end_answers_what_was_taken_on(configuration, slow_upstream, workers, told):
     with running(configuration, "--workers", workers) as process, ThreadPoolExecutor(4) as pool:
         paths = [f"{process.url}/datasets/stack/{tree}/v/0.0" for tree in ("zarr", "zarr-plain")] * 2
         waiting = [pool.submit(httpx.get, path, timeout=PATIENCE) for path in paths]
         until(lambda: slow_upstream.asked)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(told)
         until(lambda: process.log.read_text().count("Shutting down") == int(workers))
         assert process.poll() is None
         if workers == "1":
