@@ -28,7 +28,7 @@ except ImportError:  # no system but Unix has it
 
 # what writing the last answers may take beyond the deadline that they are held to
 _GRACE = 5
-# seconds for the whole head of a request, and half of the most that a client may take for the next one
+# seconds for the head of the first request; the next one, and the body of each, may take up to twice that
 _LONGEST_WAIT = 20.0
 _LARGEST_HEAD = 2**16
 # requests that wait on one connection for the answer to the one before
@@ -97,11 +97,12 @@ class ClientConnection(HttpToolsProtocol):
 
     def _look(self) -> None:
         # one timer a connection: to set one for each request would cost every request
-        answered = self.cycle is None or self.cycle.response_complete
-        if answered and self.cycle is self._waited_after:
+        cycle = self.cycle
+        waits = cycle is None or cycle.response_complete or (cycle.more_body and not cycle.response_started)
+        if waits and cycle is self._waited_after:
             self.transport.abort()
             return
-        self._waited_after = self.cycle if answered else None
+        self._waited_after = cycle if waits else None
         self._watch = self.loop.call_later(_LONGEST_WAIT, self._look)
 
     def data_received(self, data: bytes) -> None:

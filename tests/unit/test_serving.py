@@ -287,12 +287,21 @@ class Connected:
     def abort(self):
         self.ended = True
 
+    def pause_reading(self):
+        pass
+
     close = abort
+    resume_reading = pause_reading
+
+
+async def answer_nothing(scope, receive, send):
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def connection(transport, state=None):
     config = uvicorn.Config(None, http=ClientConnection, interface="asgi3", lifespan="off", log_config=None)
-    config.loaded, config.loaded_app, config.ws_protocol_class = True, None, None
+    config.loaded, config.loaded_app, config.ws_protocol_class = True, answer_nothing, None
     made = ClientConnection(config, state or ServerState(), {}, asyncio.get_running_loop())
     made.connection_made(transport)
     return made
@@ -300,14 +309,29 @@ def connection(transport, state=None):
 
 async def test_a_client_that_asks_nothing_is_waited_for_only_so_long(monkeypatch):
     monkeypatch.setattr(serving, "_LONGEST_WAIT", 0.01)
-    silent, slow = Connected(), Connected()
+    silent, slow, posting = Connected(), Connected(), Connected()
     connection(silent)
-    begun = connection(slow)
-    while not (silent.ended and slow.ended):
+    begun, post = connection(slow), connection(posting)
+    begun.data_received(b"GET / HTTP/1.1\r\nX: ")
+    post.data_received(b"POST / HTTP/1.1\r\nContent-Length: 1000000\r\n\r\n")
+    while not (silent.ended and slow.ended and posting.ended):
         await asyncio.sleep(0.002)
-        if not slow.ended:
-            # a drop every time does not count as progress
-            begun.data_received(b"GET / HTTP/1.1\r\nX: " if begun._bare == 0 else b"a")
+        # a drop now and then is not enough
+        begun.data_received(b"a")
+        post.data_received(b"a")
+    post.connection_lost(None)
+    await asyncio.gather(*post.tasks)
+
+
+async def test_a_client_that_waits_for_its_answer_is_left_alone(monkeypatch):
+    monkeypatch.setattr(serving, "_LONGEST_WAIT", 0.001)
+    waiting = Connected()
+    made = connection(waiting)
+    made.data_received(b"GET / HTTP/1.1\r\n\r\n")
+    await asyncio.sleep(0.05)
+    assert not waiting.ended
+    made.connection_lost(None)
+    await asyncio.gather(*made.tasks)
 
 
 async def test_connections_leave_files_for_the_rest(monkeypatch):
