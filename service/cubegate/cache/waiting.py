@@ -9,9 +9,6 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
-# by the clock, however busy this thread is
-_LONGEST = 4.0
-
 
 class Waiting:
     """How long somebody has been waited for, in seconds, since this was made.
@@ -34,10 +31,10 @@ class Waiting:
         return time.monotonic() - self._clock
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+async def within(seconds: float, work: Coroutine[Any, Any, T], *, longest: float) -> T:
     """Return the result of `work`, which ends when it has been waited for `seconds`.
 
-    That is four times as long by the clock at most.
+    By the clock that is `longest` seconds at most, however busy this thread is.
 
     Raises:
         TimeoutError: it took longer.
@@ -45,7 +42,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
     task = asyncio.ensure_future(work)
     waiting = Waiting()
     try:
-        while (left := seconds - waiting.seconds) > 0 and waiting.by_the_clock < _LONGEST * seconds:
+        while (left := seconds - waiting.seconds) > 0 and waiting.by_the_clock < longest:
             done, _ = await asyncio.wait((task,), timeout=left)
             if done:
                 return task.result()

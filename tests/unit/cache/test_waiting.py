@@ -31,9 +31,9 @@ async def test_a_result_is_returned_and_an_error_raised():
             raise outcome
         return outcome
 
-    assert await within(60, give(7)) == 7
+    assert await within(60, give(7), longest=60) == 7
     with pytest.raises(KeyError):
-        await within(60, give(KeyError("x")))
+        await within(60, give(KeyError("x")), longest=60)
 
 
 async def test_what_takes_too_long_is_ended():
@@ -46,7 +46,7 @@ async def test_what_takes_too_long_is_ended():
             ended.set()
 
     with pytest.raises(TimeoutError):
-        await within(0.02, hang())
+        await within(0.02, hang(), longest=60)
     assert ended.is_set()
 
 
@@ -59,7 +59,7 @@ async def test_a_busy_loop_prolongs_the_patience():
         work(0.3)
 
     busy = asyncio.ensure_future(be_busy())
-    assert await within(0.1, answer()) == "in time"
+    assert await within(0.1, answer(), longest=60) == "in time"
     await busy
 
 
@@ -73,7 +73,7 @@ async def test_no_business_prolongs_it_for_ever():
 
     busy = asyncio.ensure_future(be_busy())
     with pytest.raises(TimeoutError):
-        await within(0.05, asyncio.sleep(3600))
+        await within(60, asyncio.sleep(3600), longest=0.2)
     done = True
     await busy
 
@@ -87,7 +87,7 @@ async def test_who_waits_may_be_cancelled():
         finally:
             ended.set()
 
-    waiting = asyncio.ensure_future(within(60, hang()))
+    waiting = asyncio.ensure_future(within(60, hang(), longest=60))
     await asyncio.sleep(0.01)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
