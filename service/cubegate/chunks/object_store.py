@@ -223,11 +223,11 @@ def _preconditions(validator: str | None) -> GetOptions:
 def _expected(answer: GetResult, address: Address, reference: ChunkReference) -> int:
     if reference.validator is not None:
         check_unchanged(_headers(answer.meta), reference.validator, address)
+    if is_page({"content-type": str(answer.attributes.get("Content-Type", ""))}, address):
+        raise UpstreamMismatch(f"{address} answered a web page.")
     if reference.length is not None:
         # obstore itself holds the answer to the range, as far as the object goes
         return reference.length
-    if is_page({"content-type": str(answer.attributes.get("Content-Type", ""))}, address):
-        raise UpstreamMismatch(f"{address} answered a web page.")
     if answer.meta["size"] > LARGEST_OBJECT:
         raise UpstreamMismatch(f"{address} is larger than the {LARGEST_OBJECT} bytes that are read whole.")
     return answer.meta["size"]

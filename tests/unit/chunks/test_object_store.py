@@ -248,6 +248,13 @@ async def test_a_range_that_is_cut_is_an_error_with_a_validator_too(start_server
         await s3_objects("s3://bucket/", server.url).get(ChunkReference("s3://bucket/x", 3, 10, '"a"'))
 
 
+async def test_a_web_page_of_the_right_length_is_seen_where_a_validator_is_held(start_server, response):
+    page = [f"Content-Range: bytes 3-12/{len(BODY)}", *META, "Content-Type: text/html"]
+    server = await start_server(lambda _: response(206, page, BODY[3:13]))
+    with pytest.raises(UpstreamMismatch, match="web page"):
+        await s3_objects("s3://bucket/", server.url).get(ChunkReference("s3://bucket/x", 3, 10, '"a"'))
+
+
 async def test_a_web_page_and_a_giant_are_not_taken_for_whole_objects(read, response, monkeypatch):
     with pytest.raises(UpstreamMismatch, match="web page"):
         await read(response(200, [*META, "Content-Type: text/html"], b"<html>"), whole=True)
