@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import gzip
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
 from cubegate.errors import InvalidReference
-from cubegate.index.builders import reference_text
+from cubegate.index.builders import kerchunk_json, reference_text
 from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json
 from cubegate.index.documents import METADATA_NAMES, read_documents
 from cubegate.index.references import ReferenceCollector, check_range
@@ -38,8 +39,9 @@ REFERENCES = st.one_of(
 )
 
 
-def build(data, block=None):
+def build(data, block=None, *, streamed=True):
     with pytest.MonkeyPatch.context() as patching:
+        patching.setattr(kerchunk_json, "_SMALL", 0 if streamed else 10**9)
         if block is not None:
             patching.setattr(reference_text, "BLOCK_NBYTES", block)
         return build_from_kerchunk_json(data, base_url=BASE, check_url=lambda _: None)
@@ -182,6 +184,7 @@ def test_any_file_in_any_blocks_gives_the_index_of_the_whole(text, compression, 
     expected = outcome(build_at_once, text)
     event(f"refused: {expected == 'refused'}")
     assert outcome(build, data, block) == expected
+    assert outcome(partial(build, streamed=False), data, block) == expected
 
 
 @settings(max_examples=500, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -194,6 +197,7 @@ def test_a_damaged_file_is_refused_as_the_whole_is(text, block, data):
     expected = outcome(build_at_once, damaged)
     event(f"refused: {expected == 'refused'}")
     assert outcome(build, damaged.encode(), block) == expected
+    assert outcome(partial(build, streamed=False), damaged.encode(), block) == expected
 
 
 @settings(max_examples=100, deadline=None)
@@ -201,6 +205,7 @@ def test_a_damaged_file_is_refused_as_the_whole_is(text, block, data):
 def test_a_cut_file_is_refused(text, block, data):
     cut = text[: data.draw(st.integers(0, len(text) - 1))]
     assert outcome(build, cut.encode(), block) == "refused"
+    assert outcome(partial(build, streamed=False), cut.encode(), block) == "refused"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-be", "utf-32-le"])
@@ -219,13 +224,14 @@ ARRAY = {"zarr_format": 2, "shape": [900], "chunks": [1], "dtype": "|u1", "fill_
 
 @pytest.mark.parametrize(("first", "second"), [("text", ["s3://d/a", 0, 1]), (["s3://d/a", 0, 1], "text")])
 @pytest.mark.parametrize("between", [0, 500])
-def test_a_chunk_that_is_named_twice_is_refused(first, second, between):
+@pytest.mark.parametrize("streamed", [True, False])
+def test_a_chunk_that_is_named_twice_is_refused(first, second, between, streamed):
     members = [("v/.zarray", ARRAY), ("v/899", first), *[(f"v/{n}", ["b", n, 1]) for n in range(between)]]
     document = ",".join(
         f"{json.dumps(key)}:{json.dumps(value)}" for key, value in [*members, ("v/899", second)]
     )
     with pytest.raises(InvalidReference, match=r"'v/899' twice"):
-        build(f"{{{document}}}".encode(), 1000)
+        build(f"{{{document}}}".encode(), 1000, streamed=streamed)
 
 
 def test_metadata_may_come_last_and_consolidated_metadata_alone():
@@ -256,6 +262,7 @@ def test_both_readings_tell_how_far_they_are():
     said = []
     with pytest.MonkeyPatch.context() as patching:
         patching.setattr(reference_text, "BLOCK_NBYTES", 1000)
+        patching.setattr(kerchunk_json, "_SMALL", 0)
         build_from_kerchunk_json(
             text, base_url=BASE, check_url=lambda _: None, progress=lambda *what: said.append(what)
         )

@@ -39,6 +39,45 @@ def read_members(text: Iterable[str], nested: str) -> Iterator[Batch]:
     reader.end()
 
 
+def read_all_members(text: str, nested: str) -> list[Batch]:
+    """Return what `read_members` yields of a text that is held as a whole, for a fraction of the time.
+
+    Raises:
+        InvalidReference: the text is not one JSON object.
+    """
+    try:
+        outermost = JSONDecoder(object_pairs_hook=_Pairs).decode(text)
+    except (ValueError, RecursionError):
+        raise _not_json() from None
+    if not isinstance(outermost, _Pairs):
+        raise InvalidReference("The reference file is not JSON, or not a JSON object of references.")
+    batches = []
+    for key, value in outermost:
+        if key == nested and isinstance(value, _Pairs):
+            batches.append(Batch(nested, _with_objects(value)))
+            batches.append(Batch("", [(key, {})]))
+        else:
+            batches.append(Batch("", _with_objects([(key, value)])))
+    return batches
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of an object, of which two may have one name."""
+
+
+def _with_objects(members: Members) -> Members:
+    return [(key, _as_object(value) if type(value) is not str else value) for key, value in members]
+
+
+def _as_object(value: Any) -> Any:
+    """Return `value` with an ordinary object in place of each list of pairs."""
+    if isinstance(value, _Pairs):
+        return {key: _as_object(each) for key, each in value}
+    if isinstance(value, list) and any(isinstance(each, list) for each in value):
+        return [_as_object(each) for each in value]
+    return value
+
+
 def _read_object(reader: _Reader, inside: str, nested: str) -> Iterator[Batch]:
     if reader.skip("}"):
         return

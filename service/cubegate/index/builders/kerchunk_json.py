@@ -1,20 +1,21 @@
 """Builds an index from kerchunk's JSON references, versions 0 and 1, plain or compressed.
 
-The file is read twice, member by member: for the metadata, which may stand anywhere in it, and
-then for the chunks. So neither its text nor its references are ever held as a whole.
+A large file is read twice, member by member: for the metadata, which may stand anywhere in it,
+and then for the chunks. So neither its text nor its references are ever held as a whole.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Iterator, Mapping
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cubegate.errors import InvalidReference
-from cubegate.index.builders.json_members import Batch, Members, read_members
-from cubegate.index.builders.reference_text import read_text
+from cubegate.index.builders.json_members import Batch, Members, read_all_members, read_members
+from cubegate.index.builders.reference_text import BLOCK_NBYTES, read_text
 from cubegate.index.chunk_keys import ChunkKeys
 from cubegate.index.documents import (
     MAX_METADATA_LENGTH,
@@ -34,6 +35,8 @@ _REFERENCES = "refs"
 _CONSOLIDATED = ".zmetadata"
 _FORMAT_NAMES = frozenset({"version", "templates", "gen", _REFERENCES})
 _MAX_OWNERS = 2**16
+# blocks of text: 8 MiB
+_SMALL = 2**23 // BLOCK_NBYTES
 
 
 def build_from_kerchunk_json(
@@ -55,9 +58,17 @@ def build_from_kerchunk_json(
         CubegateError: whatever `check_url` raises.
     """
 
-    def batches(what: str) -> Iterator[Batch]:
-        text = read_text(data, report=lambda done, total: progress(what, done, total))
-        return read_members(text, _REFERENCES)
+    def read(what: str) -> Iterator[str]:
+        return read_text(data, report=lambda done, total: progress(what, done, total))
+
+    start = read("Reading references")
+    held = list(itertools.islice(start, _SMALL))
+    # a granule's own references are small, and a stack of hundreds of them should not take minutes
+    small = read_all_members("".join(held), _REFERENCES) if next(start, None) is None else None
+    del held, start
+
+    def batches(what: str) -> Iterable[Batch]:
+        return read_members(read(what), _REFERENCES) if small is None else small
 
     found = _Metadata()
     for batch in batches("Reading metadata"):
