@@ -95,9 +95,9 @@ class Catalog:
 
     def held(self, dataset_id: str) -> Datacube | None:
         """Return what `get` would, where that needs neither a look at a file nor any waiting; else None."""
-        name, _, version = dataset_id.partition("@")
+        name, pinned, version = dataset_id.partition("@")
         cube = self._current(name) if self._watch.is_fresh(CHECK_INTERVAL) else None
-        return None if cube is None or (version and version != cube.version) else cube
+        return None if cube is None or (pinned and version != cube.version) else cube
 
     async def get(self, dataset_id: str) -> Datacube:
         """Return the datacube of `id` or `id@version`, opening it at first use.
@@ -106,11 +106,11 @@ class Catalog:
             NotFound: no such dataset, or not in that version.
             UpstreamError, InvalidReference, ConfigurationError: it cannot be opened.
         """
-        name, _, version = dataset_id.partition("@")
+        name, pinned, version = dataset_id.partition("@")
         await self.refresh()
         configured = self._configured(name)
         cube = self._current(name) or await self._open_once(configured)
-        if version and version != cube.version:
+        if pinned and version != cube.version:
             raise NotFound(
                 f"Dataset {name!r} is not mounted in version {version!r}; it is now in {cube.version!r}."
             )
