@@ -10,6 +10,8 @@ from cubegate.errors import ConfigurationError
 
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _LARGEST_FILE = 2**16
+# upper case, as no token is, and no key id of AWS
+_NAME = re.compile(r"(?!AKIA|ASIA)[A-Z_][A-Z0-9_]{0,63}")
 
 
 def read_variable(environment: Mapping[str, str], variable: str | None, key: str) -> str:
@@ -21,16 +23,12 @@ def read_variable(environment: Mapping[str, str], variable: str | None, key: str
     if not variable:
         raise ConfigurationError("is missing", key=key, mend="Name the environment variable that holds it.")
     secret = environment.get(variable, "").strip()
+    # whoever wrote the secret itself in place of its name should not find it in a log
+    named = f"the environment variable {variable}" if _NAME.fullmatch(variable) else "the variable it names"
     if not secret:
-        raise ConfigurationError(
-            f"the environment variable {variable} is not set",
-            key=key,
-            mend="Set it before starting the server.",
-        )
+        raise ConfigurationError(f"{named} is not set", key=key, mend="Set it before starting the server.")
     if not is_printable(secret):
-        raise ConfigurationError(
-            f"the environment variable {variable} holds spaces or unprintable characters", key=key
-        )
+        raise ConfigurationError(f"{named} holds spaces or unprintable characters", key=key)
     return secret
 
 

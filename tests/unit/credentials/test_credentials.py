@@ -75,6 +75,13 @@ async def test_no_representation_shows_a_secret(tmp_path):
         ({"kind": "earthdata", "token_env": "UNSET"}, "token_env", "UNSET"),
         ({"kind": "earthdata", "token_env": "TWO_WORDS"}, "token_env", "TWO_WORDS"),
         ({"kind": "earthdata", "token_file": "/nowhere/token"}, "token_file", "cannot be read"),
+        # the secret itself, in place of its name
+        (
+            {"kind": "earthdata", "token_env": "eyJ.token-value"},
+            "token_env",
+            "the variable it names is not set",
+        ),
+        (S3 | {"access_key_id_env": "AKIA0VALUE0"}, "access_key_id_env", "the variable it names is not set"),
         ({"kind": "earthdata", "token_env": "TOKEN", "profile": "p"}, "profile", "kind earthdata"),
     ],
 )
@@ -85,6 +92,7 @@ def test_what_is_missing_is_named_when_opened(settings, key, named):
     assert caught.value.key == f"credentials.ours.{key}"
     assert named in str(caught.value)
     assert "-value" not in str(caught.value)
+    assert "AKIA" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
