@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,6 +24,7 @@ from cubegate.query.grid import Grid, find_grid
 from cubegate.query.variables import covered
 
 _LONGEST_ATTRIBUTE = 160
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _COLUMNS = (
     "array",
     "dtype",
@@ -39,9 +41,9 @@ _COLUMNS = (
 async def describe_cube(cube: Datacube) -> list[RenderableType]:
     """Return the renderable parts of a cube's description; of the data, only coordinates are read."""
     store = cube.store
-    parts: list[RenderableType] = [Text(f"{cube.id}: {cube.title}", style="bold")]
+    parts: list[RenderableType] = [Text(escaped(f"{cube.id}: {cube.title}"), style="bold")]
     if cube.collection.description:
-        parts.append(Text(cube.collection.description))
+        parts.append(Text(escaped(cube.collection.description)))
     parts += [Text(f"version {cube.version}"), Text(_contents(cube))]
     for path, group in store.hierarchy.groups.items():
         arrays = list(store.hierarchy.arrays_in(path))
@@ -57,6 +59,11 @@ async def describe_cube(cube: Datacube) -> list[RenderableType]:
     ]
     parts += [Text(f"note: {note}", style="yellow") for note in cube.notes]
     return parts
+
+
+def escaped(text: str) -> str:
+    """Return `text` without what moves a terminal's cursor: it is data, and whose they are is unknown."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def _contents(cube: Datacube) -> str:
@@ -117,23 +124,23 @@ def _cell_size(grid: Grid) -> str:
 def _describe_attributes(attributes: Mapping[str, Any]) -> list[Text]:
     lines = []
     for name, value in attributes.items():
-        text = " ".join(str(value).split())
+        text = escaped(" ".join(str(value).split()))
         shown = text if len(text) <= _LONGEST_ATTRIBUTE else f"{text[: _LONGEST_ATTRIBUTE - 2]} …"
-        lines.append(Text.assemble((f"{name}: ", "dim"), shown))
+        lines.append(Text.assemble((f"{escaped(name)}: ", "dim"), shown))
     return lines
 
 
 def _describe_array(cube: Datacube, array: ArrayMetadata) -> tuple[str, ...]:
     return (
-        array.name,
+        escaped(array.name),
         str(array.dtype),
-        ", ".join(array.dimension_names) if array.dimension_names is not None else "unnamed",
+        escaped(", ".join(array.dimension_names)) if array.dimension_names is not None else "unnamed",
         " x ".join(map(str, array.shape)) or "scalar",
         " x ".join(map(str, array.chunk_shape)),
         _allocated(cube, array),
         _codecs(array),
         "" if array.declared_fill is None else str(array.declared_fill),
-        str(array.attributes.get("units", "")),
+        escaped(str(array.attributes.get("units", ""))),
     )
 
 

@@ -74,6 +74,21 @@ async def test_groups_attributes_and_what_is_no_dataset(opened, tmp_path):
     assert any("2 in all" in line for line in lines if line.startswith("│ b "))
 
 
+async def test_nothing_of_a_cube_moves_the_cursor(opened, tmp_path):
+    root = zarr.open_group(tmp_path / "odd.zarr", mode="w", zarr_format=2)
+    root.attrs["history"] = "a\x1b[2Jb\x9bc"
+    root.create_array("v", shape=(3,), dtype="i4", chunks=(2,)).attrs.update(
+        _ARRAY_DIMENSIONS=["n"], units="m\x1b]0;x\x07"
+    )
+    zarr.consolidate_metadata(tmp_path / "odd.zarr")
+    text = await described(
+        opened(cube='title: "T\\e[31m"\nsource: {kind: zarr, href: ../odd.zarr}'), "cube", 240
+    )
+    assert not set(text) & {"\x1b", "\x9b", "\x07"}
+    assert r"history: a\x1b[2Jb\x9bc" in text
+    assert r"T\x1b[31m" in text
+
+
 async def test_an_unknown_crs_says_why(opened, stack, tmp_path):
     references = json.loads(stack.references.read_text())
     kept = {k: v for k, v in references["refs"].items() if not k.startswith("spatial_ref")}
