@@ -39,6 +39,7 @@ from cubegate.settings import (
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     parsed = _parser().parse_args(arguments)
+    _leave_proxies()
     console = Console()
     try:
         return int(parsed.run(parsed, console))
@@ -48,6 +49,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _leave_proxies() -> None:
+    """Take no proxy from the environment, through which some libraries would send tokens too."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        for variable in (name, name.lower()):
+            os.environ.pop(variable, None)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -314,3 +314,11 @@ def test_help_and_version(arguments, said, capsys):
         main(arguments)
     assert caught.value.code == 0
     assert said in capsys.readouterr().out
+
+
+def test_no_command_takes_a_proxy_from_the_environment(monkeypatch, capsys):
+    names = ["HTTP_PROXY", "https_proxy", "ALL_PROXY"]
+    for name in names:
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    assert main(["inspect", "x", "--config", "absent.yaml"]) == 1
+    assert [name for name in names if name in os.environ] == []
