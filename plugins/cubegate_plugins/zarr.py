@@ -159,7 +159,10 @@ class ZarrEndpoint:
         except ClientLeft as left:
             answer = left.answer()
         except TimeoutError:
-            answer = problem_of(UpstreamTimeout(f"The answer was not there within {deadline:g} s."))
+            asked = f"{scope['method']} {scope['path']!r}"
+            answer = problem_of(
+                UpstreamTimeout(f"The answer to {asked} was not there within {deadline:g} s.")
+            )
         except CubegateError as error:
             answer = problem_of(error)
         await answer(scope, receive, send)

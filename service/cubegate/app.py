@@ -150,6 +150,8 @@ def create_app(
             "version": __version__,
             "description": DESCRIPTION,
             "lifespan": lifespan,
+            # they would lead to whatever host a request names
+            "redirect_slashes": False,
         },
     )
     app: FastAPI = rest.app

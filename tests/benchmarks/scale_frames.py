@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pyproj
 
-from cubegate.index.file import write_index
 from cubegate.index.content import StoredArray
+from cubegate.index.file import write_index
 from cubegate.index.references import ReferenceCollector
 
 DATES, HEIGHT, WIDTH = 244, 6898, 9618

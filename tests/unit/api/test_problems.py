@@ -218,3 +218,10 @@ async def test_a_client_that_leaves_in_its_own_request_is_no_error_of_the_server
     await ErrorBoundary(read_body)(scope, left, sent.append)
     assert not sent
     assert not caplog.records
+
+
+@pytest.mark.parametrize("path", ["/datasets/", "/healthz/", "/datasets/stack/answer/"])
+def test_nothing_leads_to_the_host_that_a_request_names(server, path):
+    response = server.http.get(path, headers={"Host": "evil.example"})
+    assert response.status_code == 404
+    assert "evil.example" not in response.text + str(response.headers)
