@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import math
 import os
 import signal
@@ -17,7 +18,14 @@ from typing import Any
 import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from cubegate.app import CONFIG_VARIABLE, LONGEST_STALL, METRICS_VARIABLE, named_secrets
+from cubegate.api.gateway import Gateway
+from cubegate.app import (
+    CONFIG_VARIABLE,
+    LONGEST_STALL,
+    METRICS_VARIABLE,
+    create_app_from_environment,
+    named_secrets,
+)
 from cubegate.logs import log_to_stderr
 from cubegate.settings import ServerSettings, Settings
 
@@ -35,6 +43,7 @@ _LARGEST_HEAD = 2**16
 _MOST_PIPELINED = 32
 # open files for upstreams, Redis, the spool and indexes
 _OTHER_FILES = 1024
+_PR_SET_PDEATHSIG = 1
 
 
 def run_server(config: Path, settings: Settings, server: ServerSettings) -> None:
@@ -52,7 +61,7 @@ def run_server(config: Path, settings: Settings, server: ServerSettings) -> None
             directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="cubegate-metrics-"))
             os.environ[METRICS_VARIABLE] = directory
         uvicorn.run(
-            "cubegate.app:create_app_from_environment",
+            "cubegate.serving:create_worker",
             factory=True,
             host=server.host,
             port=server.port,
@@ -64,6 +73,14 @@ def run_server(config: Path, settings: Settings, server: ServerSettings) -> None
             log_config=None,
             timeout_graceful_shutdown=math.ceil(settings.limits.deadline) + _GRACE,
         )
+
+
+def create_worker() -> Gateway:
+    """Compose the server of one process, which ends when the process that stands over several does."""
+    if METRICS_VARIABLE in os.environ and sys.platform == "linux":
+        # or else it would go on at the port after the other was killed
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    return create_app_from_environment()
 
 
 class ClientConnection(HttpToolsProtocol):

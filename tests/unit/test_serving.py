@@ -152,6 +152,22 @@ def test_an_answer_that_never_comes_is_given_up_in_time(configuration, slow_upst
         process.wait(PATIENCE)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="it is the kernel of Linux that tells the workers")
+def test_workers_end_when_the_process_over_them_is_killed(configuration):
+    with running(configuration, "--workers", "2") as process:
+        process.kill()
+        process.wait()
+        until(lambda: refuses(process.url))
+
+
+def refuses(url):
+    try:
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))):
+            return False
+    except ConnectionRefusedError:
+        return True
+
+
 def test_a_port_in_use_is_said(configuration):
     with running(configuration) as process:
         port = process.url.rpartition(":")[2]
