@@ -45,8 +45,9 @@ class HTTPObjects:
     """An object source over the http(s) address `prefix`.
 
     Redirects are followed hop by hop, to addresses that `allowed` holds alone. The token of
-    `credentials` goes to addresses below `prefix` alone. A signed address that an object redirects
-    to is remembered until it expires. A read takes `deadline` seconds at most.
+    `credentials` goes where `prefix` is the longest that `allowed` has for an address, and nowhere
+    else. A signed address that an object redirects to is remembered until it expires. A read takes
+    `deadline` seconds at most.
     """
 
     def __init__(
@@ -148,7 +149,7 @@ class HTTPObjects:
             raise
 
     async def _token(self, address: Address, until: float) -> BearerToken | None:
-        if self._credentials is None or not address.is_below(self._prefix):
+        if self._credentials is None or not _belongs_to(self._prefix, address, self._allowed):
             return None
         async with asyncio.timeout(until - time.monotonic()):
             credentials = await self._credentials.for_url(address.url)
@@ -182,7 +183,7 @@ class _Reading:
         for hop in range(_MOST_REDIRECTS + 1):
             judge = judged(address, self.reference)
             headers = asked
-            if self.token is not None and address.is_below(self.prefix):
+            if self.token is not None and _belongs_to(self.prefix, address, self.allowed):
                 headers = {**asked, "Authorization": f"Bearer {self.token.token}"}
             answer = await self._exchange(address, headers, judge)
             if judge.refused is not None:
@@ -239,10 +240,16 @@ class _Reading:
         state = state_of(status, text)
         if state is None:
             return UpstreamMismatch(f"{address} answered HTTP {status}.")
-        if state in RENEWABLE and known and not address.is_below(self.prefix):
+        if state in RENEWABLE and known and not _belongs_to(self.prefix, address, self.allowed):
             # the token was not sent here: another would not help
             state = "denied"
         return denied(address, state, known=known, status=status)
+
+
+def _belongs_to(prefix: Address, address: Address, allowed: AllowList) -> bool:
+    # a prefix below this one has credentials of its own, or none
+    longest, _ = allowed.resolve(address.url)
+    return longest == prefix
 
 
 def _text(answer: Answer) -> str:

@@ -327,6 +327,47 @@ async def test_the_token_is_dropped_outside_the_prefix_on_the_same_host(
     assert [request.headers.get("authorization") for request in server.requests] == ["Bearer letmein", None]
 
 
+async def test_the_token_is_dropped_below_a_prefix_within_its_own(start_server, open_http, part, response):
+    def answer(request):
+        return part() if request.target.startswith("/a/anon/") else response(302, ["Location: /a/anon/x"])
+
+    server = await start_server(answer)
+    source = open_http(f"{server.url}/a/", f"{server.url}/a/anon/", credentials=Token())
+    assert await source.get(ChunkReference(f"{server.url}/a/x", 3, 10)) == BODY[3:13]
+    asked = [(request.target, request.headers.get("authorization")) for request in server.requests]
+    assert asked == [("/a/x", "Bearer letmein"), ("/a/anon/x", None)]
+
+
+async def test_the_token_does_not_follow_a_signed_address_below_another_prefix(
+    start_server, open_http, part, response
+):
+    signed = "/a/anon/x?Expires=99999999999&Signature=signature-value"
+
+    def answer(request):
+        return part() if request.target == signed else response(302, [f"Location: {signed}"])
+
+    server = await start_server(answer)
+    source = open_http(f"{server.url}/a/", f"{server.url}/a/anon/", credentials=Token())
+    for _ in range(2):
+        assert await source.get(ChunkReference(f"{server.url}/a/x", 3, 10)) == BODY[3:13]
+    asked = [(request.target, request.headers.get("authorization")) for request in server.requests]
+    assert asked == [("/a/x", "Bearer letmein"), (signed, None), (signed, None)]
+
+
+async def test_no_other_token_is_asked_for_where_a_prefix_within_refuses(start_server, open_http, response):
+    def answer(request):
+        if request.target.startswith("/a/anon/"):
+            return response(401, body=b"The token has expired")
+        return response(302, ["Location: /a/anon/x"])
+
+    server = await start_server(answer)
+    source = open_http(f"{server.url}/a/", f"{server.url}/a/anon/", credentials=Token())
+    with pytest.raises(UpstreamDenied) as caught:
+        await source.get(ChunkReference(f"{server.url}/a/x", 3, 10))
+    assert caught.value.state == "denied"
+    assert len(server.requests) == 2
+
+
 async def test_cookies_are_not_kept(start_server, open_http, part):
     server = await start_server(lambda _: part("bytes 3-12/100", BODY[3:13], "Set-Cookie: a=b; Path=/"))
     source = open_http(server.url)
