@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_DEFAULT_REGION = "us-east-1"
+DEFAULT_REGION = "us-east-1"
 _LISTED_AT_ONCE = 1000
 _ASK_AGAIN = 10.0
 _NO_DATE = datetime.fromtimestamp(0, UTC)
@@ -71,8 +71,8 @@ class S3Objects:
     ) -> None:
         self._prefix = prefix
         self._allowed = AllowList([prefix])
-        self._region = region or _DEFAULT_REGION
-        self._endpoint = endpoint_url
+        self._region = region or DEFAULT_REGION
+        self._endpoint = endpoint_url or aws_endpoint(self._region)
         self._deadline = deadline
         self._credentials = credentials
         self._renewal = None if credentials is None else Renewal(credentials)
@@ -151,22 +151,34 @@ class S3Objects:
         return self._signing
 
     def _open(self, keys: S3Keys | None) -> S3Store:
-        # The endpoint is always given, and the keys by way of a provider, so that no environment
-        # variable can lead elsewhere or be mixed in.
+        # All that obstore would take from AWS_* variables and that shows in a request is given, and
+        # the keys by way of a provider, so that no variable can lead elsewhere or be mixed in.
         return S3Store(
             self._prefix.authority,
             region=self._region,
-            endpoint=self._endpoint or f"https://s3.{self._region}.amazonaws.com",
+            endpoint=self._endpoint,
+            aws_endpoint_url_s3=self._endpoint,
             virtual_hosted_style_request=False,
+            s3_express=False,
+            request_payer=False,
+            unsigned_payload=False,
+            # shows in no read, while a customer's key would be sent along
+            server_side_encryption="AES256",
             skip_signature=keys is None,
             credential_provider=None if keys is None else _obstore_provider(keys),
             client_options={
-                "allow_http": (self._endpoint or "").startswith("http://"),
+                "allow_http": self._endpoint.startswith("http://"),
                 "connect_timeout": timedelta(seconds=min(10.0, self._deadline)),
                 "timeout": timedelta(seconds=self._deadline + 5),
             },
             retry_config={"max_retries": 0},
         )
+
+
+def aws_endpoint(region: str) -> str:
+    """Return where AWS itself answers for the buckets of `region`."""
+    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    return f"https://s3.{region}.{domain}"
 
 
 def _key(address: Address) -> str:

@@ -17,6 +17,7 @@ from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.icechunk import ICECHUNK_URL, IcechunkSource
 from cubegate.chunks.icechunk_upstreams import IcechunkUpstream, IcechunkUpstreams
 from cubegate.chunks.metered import MeteredSource
+from cubegate.chunks.object_store import DEFAULT_REGION, aws_endpoint
 from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import (
@@ -169,12 +170,14 @@ def _storage(icechunk: ModuleType, url: str, access: IcechunkAccess) -> Any:
 
 
 def _s3_options(access: IcechunkAccess) -> dict[str, Any]:
-    endpoint = access.endpoint_url
+    region = access.region or DEFAULT_REGION
+    # what is not given, Icechunk takes from AWS_* variables and AWS's own files
+    endpoint = access.endpoint_url or aws_endpoint(region)
     return {
-        "region": access.region or ("us-east-1" if endpoint else None),
+        "region": region,
         "endpoint_url": endpoint,
-        "allow_http": bool(endpoint and endpoint.startswith("http://")),
-        "force_path_style": endpoint is not None,
+        "allow_http": endpoint.startswith("http://"),
+        "force_path_style": access.endpoint_url is not None,
     }
 
 
