@@ -42,7 +42,7 @@ async def within(seconds: float, work: Coroutine[Any, Any, T], *, longest: float
     task = asyncio.ensure_future(work)
     waiting = Waiting()
     try:
-        while (left := seconds - waiting.seconds) > 0 and waiting.by_the_clock < longest:
+        while (left := min(seconds - waiting.seconds, longest - waiting.by_the_clock)) > 0:
             done, _ = await asyncio.wait((task,), timeout=left)
             if done:
                 return task.result()
