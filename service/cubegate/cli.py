@@ -52,10 +52,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _leave_proxies() -> None:
-    """Take no proxy from the environment, through which some libraries would send tokens too."""
-    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
-        for variable in (name, name.lower()):
-            os.environ.pop(variable, None)
+    """Take no proxy from the environment, through which some libraries would send tokens too.
+
+    Nor the two variables that make Icechunk refuse the endpoint that it is given.
+    """
+    proxies = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+    unfit = ("AWS_USE_FIPS_ENDPOINT", "AWS_USE_DUALSTACK_ENDPOINT")
+    for variable in (*proxies, *(name.lower() for name in proxies), *unfit):
+        os.environ.pop(variable, None)
 
 
 def _parser() -> argparse.ArgumentParser:
