@@ -170,10 +170,16 @@ def test_too_many_points_are_too_many(server):
     answer = server.client.post("utm/timeseries", content=body, headers={"Content-Type": "text/csv"})
     assert answer.status_code == 413
     assert answer.json()["limits"] == {"points": 50}
+    largest = 2 * 2**20
     huge = server.client.post(
-        "utm/timeseries", content=b"x" * (17 * 2**20), headers={"Content-Type": "text/csv"}
+        "utm/timeseries", content=b"x" * (largest + 1), headers={"Content-Type": "text/csv"}
     )
     assert huge.status_code == 413
+    assert huge.json()["limits"] == {"bytes": largest}
+    assert "Send fewer points at a time." in huge.text
+    padded = "x,y\n400100,3899000\n".ljust(largest, "\n")
+    answer = server.client.post("utm/timeseries", content=padded, headers={"Content-Type": "text/csv"})
+    assert answer.status_code == 200
 
 
 @pytest.mark.parametrize(

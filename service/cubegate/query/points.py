@@ -16,7 +16,7 @@ from cubegate.query.crs import lonlat, same_crs
 from cubegate.query.parameters import parse_number
 from cubegate.query.position import Points
 
-MAX_BODY = 16 * 2**20
+MAX_BODY = 2 * 2**20
 MEDIA_TYPES = ("application/geo+json", "application/json", "text/csv")
 
 Row = tuple[float, float, str | None]
