@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import tempfile
 import threading
 import time
 import weakref
 from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 
+from cubegate.api.spool_directory import SpoolDirectory
 from cubegate.errors import BudgetExceeded
 from cubegate.formats.spool import SpooledDocument
+from cubegate.query.in_thread import in_thread
 
 Build = Callable[[], Awaitable[Iterator[bytes]]]
+Within = Callable[[], AbstractAsyncContextManager[object]]
+
+
+class _Stopped(Exception):
+    """Nobody waits any more for what is being written."""
 
 
 class SpooledFile:
@@ -38,7 +45,7 @@ class Spool:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._directory = tempfile.TemporaryDirectory(prefix="cubegate-spool-")
+        self._directory = SpoolDirectory()
         self._files: OrderedDict[str, SpooledFile] = OrderedDict()
         self._building: dict[str, asyncio.Task[SpooledFile]] = {}
         self._waiting: Counter[asyncio.Task[SpooledFile]] = Counter()
@@ -54,11 +61,14 @@ class Spool:
             self._files.move_to_end(key)
             return file
 
-    async def find_or_build(self, key: str, build: Build, *, max_age: float | None = None) -> SpooledFile:
+    async def find_or_build(
+        self, key: str, build: Build, *, max_age: float | None = None, within: Within = nullcontext
+    ) -> SpooledFile:
         """Return the file of an earlier answer, or of the one that `build` gives in pieces.
 
         Those who ask for one key at the same time share one building, which ends when the last of
-        them leaves; a failed one is not remembered.
+        them leaves; a failed one is not remembered. What `within` gives is held from its start until
+        the last thread of it has ended.
 
         Raises:
             BudgetExceeded: the answer is larger than the whole spool.
@@ -68,7 +78,7 @@ class Spool:
             return file
         task = self._building.get(key)
         if task is None:
-            task = asyncio.ensure_future(self._build(key, build))
+            task = asyncio.ensure_future(self._build(key, build, within))
             self._building[key] = task
             task.add_done_callback(partial(self._end_building, key))
         self._waiting[task] += 1
@@ -86,8 +96,10 @@ class Spool:
         if self._building.get(key) is task:
             del self._building[key]
 
-    async def _build(self, key: str, build: Build) -> SpooledFile:
-        file = await asyncio.to_thread(self._write, await build())
+    async def _build(self, key: str, build: Build, within: Within) -> SpooledFile:
+        stopped = threading.Event()
+        async with within():
+            file = await in_thread(partial(self._write, await build(), stopped), stop=stopped.set)
         with self._lock:
             self._files[key] = file
             self._files.move_to_end(key)
@@ -97,10 +109,10 @@ class Spool:
                 total -= oldest.nbytes
         return file
 
-    def _write(self, pieces: Iterator[bytes]) -> SpooledFile:
+    def _write(self, pieces: Iterator[bytes], stopped: threading.Event) -> SpooledFile:
         with self._lock:
             self._count += 1
-            path = Path(self._directory.name) / f"{self._count}"
+            path = self._directory.path / f"{self._count}"
         try:
             if isinstance(pieces, SpooledDocument):
                 # it is on disk already
@@ -108,16 +120,18 @@ class Spool:
                 self._check(path.stat().st_size)
             else:
                 with path.open("wb") as sink:
-                    for piece in self._bounded(pieces):
+                    for piece in self._bounded(pieces, stopped):
                         sink.write(piece)
         except BaseException:
             path.unlink(missing_ok=True)
             raise
         return SpooledFile(path)
 
-    def _bounded(self, pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def _bounded(self, pieces: Iterator[bytes], stopped: threading.Event) -> Iterator[bytes]:
         written = 0
         for piece in pieces:
+            if stopped.is_set():
+                raise _Stopped
             written += len(piece)
             self._check(written)
             yield piece
@@ -129,4 +143,4 @@ class Spool:
     def close(self) -> None:
         """Delete all files."""
         self._files.clear()
-        self._directory.cleanup()
+        self._directory.close()

@@ -30,7 +30,8 @@ class SpooledDocument(Iterator[bytes]):
 
     def save(self, path: Path) -> None:
         """Build the document and leave it at `path`; it cannot be iterated as well."""
-        with tempfile.TemporaryDirectory(prefix="cubegate-") as directory:
+        # next to it, so that it goes with the rest of a spool whose process was killed
+        with tempfile.TemporaryDirectory(prefix="building-", dir=path.parent) as directory:
             shutil.move(self._built(directory), path)
 
     def _built(self, directory: str) -> Path:

@@ -1,7 +1,6 @@
 """Answers of the values plane: validated by ETag, spooled, shared, ranged, and bounded by the deadline."""
 
 import asyncio
-from pathlib import Path
 
 import httpx
 import pytest
@@ -9,13 +8,15 @@ import xarray as xr
 from starlette.requests import Request
 
 from cubegate.api import respond
+from cubegate.api.spool_directory import LOCK
 from cubegate.errors import UpstreamUnavailable
 
 ANSWER = "/datasets/stack/answer"
 
 
 def spooled_files(server):
-    return list(Path(server.app.state.services.spool._directory.name).iterdir())
+    directory = server.app.state.services.spool._directory.path
+    return [path for path in directory.iterdir() if path.name != LOCK]
 
 
 def test_an_answer_carries_what_caches_need(server):

@@ -1,12 +1,15 @@
 """The spool: bounded in bytes, oldest first, shared while building, and whole while being sent."""
 
 import asyncio
-from pathlib import Path
+import threading
+from contextlib import asynccontextmanager
 
 import pytest
 
 from cubegate.api.spool import Spool
+from cubegate.api.spool_directory import LOCK
 from cubegate.errors import BudgetExceeded
+from cubegate.formats.spool import SpooledDocument
 
 
 @pytest.fixture
@@ -28,7 +31,7 @@ def build(spool):
 
 
 def files(spool):
-    return sorted(path.read_bytes() for path in Path(spool._directory.name).iterdir())
+    return sorted(path.read_bytes() for path in spool._directory.path.iterdir() if path.name != LOCK)
 
 
 async def settled(spool, expected):
@@ -80,6 +83,22 @@ async def test_an_answer_over_the_limit_is_refused_and_leaves_nothing(spool, bui
         await build("b", b"b" * 100, b"b")
     assert files(spool) == [b"a" * 10]
     assert (await build("b", b"b" * 100)).nbytes == 100
+
+
+async def test_a_document_is_made_where_the_spool_is(spool):
+    made = []
+
+    def write(path):
+        made.append(path)
+        path.write_bytes(b"document")
+
+    async def give():
+        return SpooledDocument(write, ".nc")
+
+    file = await spool.find_or_build("a", give)
+    assert file.path.read_bytes() == b"document"
+    assert spool._directory.path in made[0].parents
+    assert files(spool) == [b"document"]
 
 
 async def test_an_error_of_the_pieces_leaves_nothing(spool):
@@ -143,7 +162,7 @@ def test_closing_deletes_everything():
         return iter([b"a"])
 
     asyncio.run(spool.find_or_build("a", give))
-    directory = Path(spool._directory.name)
+    directory = spool._directory.path
     assert list(directory.iterdir())
     spool.close()
     assert not directory.exists()
@@ -166,3 +185,46 @@ async def test_a_building_is_stopped_when_it_takes_too_long_for_all(spool, build
     assert [type(outcome) for outcome in outcomes] == [TimeoutError] * 3
     assert stopped.is_set()
     assert (await build("a", b"now")).path.read_bytes() == b"now"
+
+
+@pytest.mark.parametrize("outcome", ["written", "failed", "left"])
+async def test_what_a_building_is_held_in_outlasts_its_thread(spool, outcome):
+    held, writing, go = [], threading.Event(), threading.Event()
+
+    @asynccontextmanager
+    async def within():
+        held.append(True)
+        try:
+            yield
+        finally:
+            held.clear()
+
+    def pieces():
+        writing.set()
+        go.wait(60)
+        if outcome == "failed":
+            raise ValueError
+        yield b"a"
+        yield b"b"
+
+    async def give():
+        return pieces()
+
+    asking = asyncio.ensure_future(spool.find_or_build("a", give, within=within))
+    await asyncio.to_thread(writing.wait)
+    if outcome == "left":
+        asking.cancel()
+    await asyncio.sleep(0.05)
+    assert held
+    go.set()
+    for _ in range(500):
+        if not held:
+            break
+        await asyncio.sleep(0.01)
+    assert not held
+    (ended,) = await asyncio.gather(asking, return_exceptions=True)
+    assert (
+        type(ended).__name__
+        == {"written": "SpooledFile", "failed": "ValueError", "left": "CancelledError"}[outcome]
+    )
+    await settled(spool, [b"ab"] if outcome == "written" else [])
