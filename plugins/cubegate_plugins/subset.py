@@ -77,4 +77,6 @@ async def read_box(
             "cube", loaded.dataset, loaded.x, loaded.y, loaded.time, loaded.crs, provenance, asked.options
         )
 
-    return await respond(request, cube, output_format, produce, filename=f"{cube.id}-subset")
+    return await respond(
+        request, cube, output_format, produce, filename=f"{cube.id}-subset", nbytes=selection.nbytes
+    )

@@ -145,4 +145,12 @@ async def _answer(
             shape, loaded.dataset, loaded.x, loaded.y, loaded.time, loaded.crs, provenance, asked.options
         )
 
-    return await respond(request, cube, output_format, produce, filename=f"{cube.id}-timeseries", body=body)
+    return await respond(
+        request,
+        cube,
+        output_format,
+        produce,
+        filename=f"{cube.id}-timeseries",
+        body=body,
+        nbytes=selection.nbytes,
+    )

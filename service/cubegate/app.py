@@ -158,7 +158,7 @@ def create_app(
     drop_overrides(app, rest.get_datasets_from_plugins)
     spool = Spool(2 * settings.limits.bytes)
     admission = Admission(settings.limits.requests)
-    queries = QueryLimit(settings.limits.queries)
+    queries = QueryLimit(settings.limits.queries, settings.limits.memory)
     app.state.services = Services(
         catalog, settings.limits, queries, output_formats(), spool, counted, upstreams.states
     )

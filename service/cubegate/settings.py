@@ -98,7 +98,8 @@ class LimitSettings(Section):
     """What one query may cost, and how much a process takes on at once.
 
     `deadline` bounds the time to the first byte and the longest stall after it. `queries` are worked
-    at at a time, others wait; beyond `requests` in progress, waiting ones included, the answer is 503.
+    at at a time, whose values take up to `memory`, and others wait; beyond `requests` in progress,
+    waiting ones included, the answer is 503.
     """
 
     chunks: int = Field(50_000, ge=1)
@@ -107,6 +108,7 @@ class LimitSettings(Section):
     points: int = Field(1_000, ge=1)
     deadline: Duration = 60.0
     queries: int = Field(64, ge=1)
+    memory: Size = Field(4 * 2**30, ge=1)
     requests: int = Field(2_000, ge=1)
 
 

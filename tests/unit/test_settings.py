@@ -11,7 +11,7 @@ from cubegate.settings import Settings, load_settings, read_yaml
 WHOLE = """
 server: {host: 0.0.0.0, port: 8080, workers: 3, cors_origins: ["https://maps.example.org"]}
 cache: {memory: 2GiB, redis: "redis://localhost:6379/0"}
-limits: {chunks: 50, bytes: 4MiB, cells: 200, points: 7, deadline: 90s}
+limits: {chunks: 50, bytes: 4MiB, cells: 200, points: 7, deadline: 90s, memory: 2GiB}
 credentials:
   earthdata: {kind: earthdata, token_env: EARTHDATA_TOKEN}
   filed: {kind: earthdata, token_file: secrets/token}
@@ -60,7 +60,7 @@ def test_every_key_is_read(load, tmp_path):
     written = yaml.safe_load(WHOLE)
     expected = copy.deepcopy(written)
     expected["cache"]["memory"] = 2 * 2**30
-    expected["limits"].update(bytes=4 * 2**20, deadline=90.0)
+    expected["limits"].update(bytes=4 * 2**20, deadline=90.0, memory=2 * 2**30)
     expected["credentials"]["filed"]["token_file"] = tmp_path / "secrets/token"
     for part, name in (("access_key_id", "id"), ("secret_access_key", "key"), ("session_token", "session")):
         expected["credentials"]["mounted"][f"{part}_file"] = tmp_path / "secrets" / name
@@ -213,6 +213,7 @@ def test_a_mistake_of_the_file_does_not_blame_the_environment(refuse, tmp_path):
         ("credentials: {a: {kind: aws, profile: 0123}}", "credentials.a.profile", "in quotes"),
         ("server: {port: 70000}", "server.port", "65535"),
         ("limits: {chunks: 0}", "limits.chunks", "greater than or equal to 1"),
+        ("limits: {memory: 0}", "limits.memory", "greater than or equal to 1"),
         ("upstreams: {'s3://x/': {credentials: ours}}", "upstreams.s3://x/.credentials", "section: none."),
         (
             "credentials: {mine: {kind: aws}}\nupstreams: {'s3://x/': {credentials: ours}}",

@@ -1,8 +1,9 @@
-"""Bounds what a process works at: requests in progress, queries at once, and the time that each may take."""
+"""Bounds what a process works at: requests in progress, queries at once, their memory, and their time."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -52,20 +53,83 @@ class RequestLimit:
 
 
 class QueryLimit:
-    """Lets `limit` queries at a time be worked at in each event loop; the others wait in order."""
+    """Lets `limit` queries of `memory` bytes in all be worked at in each event loop.
 
-    def __init__(self, limit: int) -> None:
-        self._slots = PerLoop(lambda: asyncio.Semaphore(limit), _release)
+    The others wait, and come in the order in which they asked: a large one is not passed by small
+    ones for ever. One that is larger than `memory` is worked at alone.
+    """
+
+    def __init__(self, limit: int, memory: int) -> None:
+        self._memory = memory
+        self._rooms = PerLoop(lambda: _Room(limit, memory), _release)
 
     @asynccontextmanager
-    async def slot(self) -> AsyncIterator[None]:
-        """Hold one of the places."""
-        async with self._slots.get():
-            yield
+    async def slot(self, nbytes: int = 0) -> AsyncIterator[QuerySlot]:
+        """Hold one of the places, and `nbytes` of the memory."""
+        room, share = self._rooms.get(), min(nbytes, self._memory)
+        await room.take(share)
+        slot = QuerySlot(room)
+        try:
+            yield slot
+        finally:
+            slot.leave_place()
+            room.give(0, share)
 
 
-async def _release(_: asyncio.Semaphore) -> None:
-    """A semaphore holds nothing that needs to be released."""
+class QuerySlot:
+    """The place and the memory of one query."""
+
+    def __init__(self, room: _Room) -> None:
+        self._room = room
+        self._placed = True
+
+    def leave_place(self) -> None:
+        """Let another query in, and keep the memory: nothing is left to do but to send the answer."""
+        if self._placed:
+            self._placed = False
+            self._room.give(1, 0)
+
+
+class _Room:
+    """The places and bytes that nobody has, and the queries that wait for them."""
+
+    def __init__(self, places: int, nbytes: int) -> None:
+        self._places, self._nbytes = places, nbytes
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+
+    async def take(self, nbytes: int) -> None:
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append((nbytes, turn))
+        self._admit()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            # its turn may have come just before
+            if turn.cancelled():
+                self._admit()
+            else:
+                self.give(1, nbytes)
+            raise
+
+    def give(self, places: int, nbytes: int) -> None:
+        self._places += places
+        self._nbytes += nbytes
+        self._admit()
+
+    def _admit(self) -> None:
+        while self._waiting:
+            nbytes, turn = self._waiting[0]
+            if not turn.cancelled():
+                if not self._places or nbytes > self._nbytes:
+                    return
+                self._places -= 1
+                self._nbytes -= nbytes
+                turn.set_result(None)
+            self._waiting.popleft()
+
+
+async def _release(_: _Room) -> None:
+    """It holds nothing that needs to be released."""
 
 
 class Deadline:
@@ -90,6 +154,9 @@ class Deadline:
         async def watched(message: Message) -> None:
             nonlocal started
             started = True
+            if alarm.expired():
+                # whoever could not be interrupted comes too late
+                raise TimeoutError
             alarm.reschedule(loop.time() + self._seconds)
             await send(message)
             alarm.reschedule(loop.time() + self._seconds)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
 
 from fastapi import Request
 from starlette.concurrency import iterate_in_threadpool
@@ -20,8 +21,11 @@ from cubegate.api.leaving import ClientLeft, while_connected
 from cubegate.api.spool import SpooledFile
 from cubegate.catalog.datacube import Datacube
 from cubegate.formats.output import OutputFormat, Result
+from cubegate.query.in_thread import in_thread
 
 STREAMED = frozenset({"csv"})
+# decoded; what is larger would be in memory for as long as its client takes to read it
+LARGEST_STREAMED = 16 * 2**20
 MUTABLE_MAX_AGE = 60.0
 
 
@@ -33,12 +37,14 @@ async def respond(
     *,
     filename: str,
     body: bytes = b"",
+    nbytes: int = 0,
 ) -> Response:
     """Answer `request` with what `produce` loads, written by `output_format`.
 
     Nothing is read upstream when the client already holds the answer (If-None-Match) or the
     spool does. `body` is the request's own, part of the answer's identity. Where the client leaves
-    before the first byte, the work ends.
+    before the first byte, the work ends. `nbytes` is what the loaded answer takes of `limits.memory`,
+    until it is written or its client has gone.
     """
     etag = _etag(request, cube, output_format, body)
     headers = {
@@ -53,22 +59,31 @@ async def respond(
     found = services(request)
 
     async def write() -> Iterator[bytes]:
-        async with found.queries.slot():
-            return await asyncio.to_thread(output_format.write, await produce())
+        result = await produce()
+        return await in_thread(lambda: output_format.write(result))
 
-    async def answer() -> Response:
-        if output_format.name in STREAMED:
-            pieces = await write()
-            first = await asyncio.to_thread(next, pieces, b"")
-            return StreamingResponse(_stream(first, pieces), 200, headers, output_format.media_type)
+    async def spooled() -> Response:
         max_age = None if cube.store.immutable else MUTABLE_MAX_AGE
-        file = await found.spool.find_or_build(etag, write, max_age=max_age)
+        within = partial(found.queries.slot, nbytes)
+        file = await found.spool.find_or_build(etag, write, max_age=max_age, within=within)
         return _SpooledResponse(file, headers, output_format.media_type)
 
-    try:
-        return await while_connected(request.receive, answer())
-    except ClientLeft as left:
-        return left.answer()
+    async def streamed(held: AsyncExitStack) -> Response:
+        slot = await held.enter_async_context(found.queries.slot(nbytes))
+        pieces = await write()
+        first = await in_thread(lambda: next(pieces, b""))
+        slot.leave_place()
+        return _StreamedResponse(_stream(first, pieces), headers, output_format.media_type)
+
+    async with AsyncExitStack() as held:
+        small = output_format.name in STREAMED and nbytes <= LARGEST_STREAMED
+        try:
+            response = await while_connected(request.receive, streamed(held) if small else spooled())
+        except ClientLeft as left:
+            return left.answer()
+        if isinstance(response, _StreamedResponse):
+            response.held = held.pop_all()
+        return response
 
 
 def _etag(request: Request, cube: Datacube, output_format: OutputFormat, body: bytes) -> str:
@@ -77,6 +92,19 @@ def _etag(request: Request, cube: Datacube, output_format: OutputFormat, body: b
     parts = (__version__, configured, cube.version, request.url.path, request.url.query, output_format.name)
     identity = "\n".join(parts).encode() + b"\n" + body
     return f'"{hashlib.sha256(identity).hexdigest()[:32]}"'
+
+
+class _StreamedResponse(StreamingResponse):
+    """Sends an answer while it is written, and lets go of what is `held` when that ends, however it does."""
+
+    def __init__(self, pieces: AsyncIterator[bytes], headers: Mapping[str, str], media_type: str) -> None:
+        super().__init__(pieces, 200, headers, media_type)
+        self.held = AsyncExitStack()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the whole."""
+        async with self.held:
+            await super().__call__(scope, receive, send)
 
 
 class _SpooledResponse(FileResponse):

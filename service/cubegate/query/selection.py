@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from cubegate.query.crs import name_crs
 from cubegate.query.grid import Grid
+from cubegate.query.in_thread import in_thread
 from cubegate.query.interval import order_times
 from cubegate.query.reproject import Target, reproject
 
@@ -81,6 +83,15 @@ class Selection:
         box = self.dataset.sizes[self.x] * self.dataset.sizes[self.y]
         return max(read, math.ceil(read / box * self.target.width * self.target.height))
 
+    @property
+    def nbytes(self) -> int:
+        """The size in memory of what `load` reads, decoded, and of what it reprojects that to."""
+        read = self.dataset.nbytes
+        if self.target is None:
+            return read
+        box = self.dataset.sizes[self.x] * self.dataset.sizes[self.y]
+        return read + math.ceil(read / box * self.target.width * self.target.height)
+
     async def load(self) -> Selection:
         """Read everything, concurrently, sort by time (stable), and reproject where asked.
 
@@ -98,7 +109,7 @@ class Selection:
             for key in ("encoded_array", "preferred_chunks"):
                 variable.encoding.pop(key, None)
         done = replace(self, dataset=loaded, reads=())
-        return done if self.target is None else await asyncio.to_thread(done.reprojected, self.target)
+        return done if self.target is None else await in_thread(partial(done.reprojected, self.target))
 
     def reprojected(self, target: Target) -> Selection:
         """Return a loaded selection on the grid of `target`."""

@@ -118,7 +118,7 @@ def test_queries_beyond_the_limit_wait_for_their_turn(serve):
 
 
 async def test_at_most_so_many_queries_run_at_once():
-    limit, running, most = QueryLimit(3), 0, 0
+    limit, running, most = QueryLimit(3, 10), 0, 0
 
     async def work():
         nonlocal running, most
@@ -130,6 +130,100 @@ async def test_at_most_so_many_queries_run_at_once():
 
     await asyncio.gather(*[work() for _ in range(20)])
     assert most == 3
+
+
+class Asking:
+    """Queries that hold their slots until they are told to end."""
+
+    def __init__(self, limit):
+        self.limit, self.running, self._tasks = limit, [], {}
+
+    async def ask(self, name, nbytes):
+        end = asyncio.Event()
+
+        async def work():
+            async with self.limit.slot(nbytes) as slot:
+                self.running.append(name)
+                self.slot = slot
+                await end.wait()
+
+        self._tasks[name] = asyncio.ensure_future(work()), end
+        await self.settle()
+
+    async def end(self, name):
+        self._tasks[name][1].set()
+        await self.settle()
+        self.running.remove(name)
+
+    async def leave(self, name):
+        self._tasks[name][0].cancel()
+        await self.settle()
+
+    async def settle(self):
+        for _ in range(5):
+            await asyncio.sleep(0)
+
+
+async def test_queries_wait_for_memory_in_the_order_of_their_coming():
+    asking = Asking(QueryLimit(10, 100))
+    for name, nbytes in (("a", 60), ("b", 40), ("c", 50), ("d", 1)):
+        await asking.ask(name, nbytes)
+    assert asking.running == ["a", "b"]
+    await asking.end("b")
+    assert asking.running == ["a"]
+    await asking.end("a")
+    assert asking.running == ["c", "d"]
+
+
+async def test_a_query_larger_than_the_memory_runs_alone():
+    asking = Asking(QueryLimit(10, 100))
+    for name, nbytes in (("small", 1), ("huge", 10**12), ("next", 1)):
+        await asking.ask(name, nbytes)
+    assert asking.running == ["small"]
+    await asking.end("small")
+    assert asking.running == ["huge"]
+    await asking.end("huge")
+    assert asking.running == ["next"]
+
+
+async def test_who_leaves_while_waiting_takes_nothing():
+    asking = Asking(QueryLimit(1, 100))
+    for name in "abcd":
+        await asking.ask(name, 100)
+    await asking.leave("b")
+    assert asking.running == ["a"]
+    # the turn of c has come and c has not noticed yet
+    asking._tasks["a"][0].cancel()
+    await asyncio.sleep(0)
+    asking._tasks["c"][0].cancel()
+    await asking.settle()
+    assert asking.running[-1] == "d"
+    await asking.end("d")
+    await asking.ask("e", 100)
+    assert asking.running[-1] == "e"
+
+
+async def test_those_behind_one_who_leaves_need_not_wait_for_it():
+    asking = Asking(QueryLimit(10, 100))
+    for name, nbytes in (("a", 60), ("large", 100), ("b", 40)):
+        await asking.ask(name, nbytes)
+    assert asking.running == ["a"]
+    await asking.leave("large")
+    assert asking.running == ["a", "b"]
+
+
+async def test_a_place_may_be_left_before_the_memory_is():
+    asking = Asking(QueryLimit(1, 100))
+    await asking.ask("a", 60)
+    for _ in range(2):
+        asking.slot.leave_place()
+    await asking.ask("b", 40)
+    await asking.ask("c", 1)
+    assert asking.running == ["a", "b"]
+    await asking.end("a")
+    assert asking.running == ["b"]
+    await asking.end("b")
+    assert asking.running == ["c"]
 
 
 async def test_before_the_first_byte_a_deadline_is_a_504(caplog):

@@ -187,4 +187,5 @@ async def test_cells_count_what_is_larger(utm):
     selection = select_cube(utm, grid, variables, CubeQuery(target_crs=parse_crs("EPSG:3413")))
     loaded = await selection.load()
     assert selection.cells >= max(utm.displacement.size, loaded.dataset.displacement.size)
+    assert selection.nbytes >= utm.displacement.nbytes + loaded.dataset.displacement.nbytes
     assert xr.Dataset.identical(selection.dataset.copy(deep=True), selection.dataset)
