@@ -25,7 +25,7 @@ from cubegate.query.in_thread import in_thread
 
 STREAMED = frozenset({"csv"})
 # decoded; what is larger would be in memory for as long as its client takes to read it
-LARGEST_STREAMED = 16 * 2**20
+LARGEST_STREAMED = 64 * 2**20
 MUTABLE_MAX_AGE = 60.0
 
 
