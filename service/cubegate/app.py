@@ -121,6 +121,8 @@ def create_app(
     Raises:
         ConfigurationError: the settings or a collection file cannot be used.
     """
+    # xarray imports it at the first query, and two threads that do so at once may both fail
+    import_module("dask.array")
     counted = metrics or Metrics()
     catalog, upstreams, bridge, cache = open_catalog(
         settings, os.environ if environment is None else environment, counted
