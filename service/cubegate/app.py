@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from importlib import import_module
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -46,17 +46,12 @@ from cubegate.catalog.opening import CubeOpener
 from cubegate.chunks.upstream import Upstreams, open_upstreams
 from cubegate.credentials import open_credentials
 from cubegate.formats.output import output_formats
-from cubegate.index.build import build_index
-from cubegate.index.file import write_index
-from cubegate.index.index import Index
-from cubegate.index.progress import Progress
 from cubegate.logs import log_to_stderr
 from cubegate.metrics.families import CACHE_HELD, OPEN_CUBES, REDIS_PAUSED
 from cubegate.metrics.metrics import Metrics
 from cubegate.query.crs import lonlat, parse_crs, transform_points
 from cubegate.settings import CacheSettings, Settings, load_settings
 from cubegate.store.bridge import LoopThread
-from cubegate.store.decoder import Decoder
 
 PLUGIN_PREFIX = "cubegate_"
 CONFIG_VARIABLE = "CUBEGATE_CONFIG"
@@ -235,45 +230,3 @@ def _shared_metrics(directory: Path) -> Metrics:
     from cubegate.metrics.shared_slots import SharedSlots  # noqa: PLC0415 - not every system has file locks
 
     return Metrics(SharedSlots(directory))
-
-
-async def index_source(
-    settings: Settings,
-    environment: Mapping[str, str],
-    url: str,
-    output: Path,
-    *,
-    group: str,
-    fill: Literal["auto", "declared", "storage"],
-    allow_missing_partitions: Sequence[str],
-    validators: bool = True,
-    checksums: bool = False,
-    progress: Progress,
-) -> Index:
-    """Convert the references at `url` into the index file `output`; returns what was written.
-
-    With `validators` each granule is asked what it is known by, with `checksums` every chunk is read.
-    `progress` is told of each step.
-
-    Raises:
-        InvalidReference, UpstreamError: see `cubegate.index.build.build_index`.
-        OSError: the output cannot be written.
-    """
-    upstreams = open_upstreams(settings.upstreams, open_credentials(settings.credentials, environment))
-    try:
-        index = await build_index(
-            url,
-            upstreams,
-            check_url=upstreams.check,
-            group=group,
-            fill=fill,
-            allow_missing_partitions=allow_missing_partitions,
-            validators=validators,
-            checksums=(lambda array: Decoder(array).open) if checksums else None,
-            progress=progress,
-        )
-    finally:
-        await upstreams.aclose()
-    progress(f"Writing {output.name}", 0, 1)
-    await asyncio.to_thread(write_index, index, output)
-    return index

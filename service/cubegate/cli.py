@@ -17,12 +17,13 @@ from pathlib import Path
 from rich.console import Console
 
 from cubegate import __version__, demo
-from cubegate.app import index_source, open_catalog
+from cubegate.app import open_catalog
 from cubegate.archive_commands import add_archive_commands
 from cubegate.catalog.catalog import Catalog
 from cubegate.catalog.checking import check_cube
 from cubegate.catalog.chunk_layout import describe_layout
 from cubegate.catalog.inspection import describe_cube
+from cubegate.conversions.references import index_source
 from cubegate.errors import ConfigurationError, CubegateError
 from cubegate.progress_bar import progress_bar, shown_in
 from cubegate.serving import run_server

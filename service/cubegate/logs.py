@@ -66,7 +66,7 @@ class RedactingFormatter(logging.Formatter):
             text = self._known.sub(HIDDEN, text)
         for pattern, replacement in _PATTERNS:
             text = pattern.sub(replacement, text)
-        return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
+        return escaped(text)
 
 
 class _StandardError(logging.StreamHandler[TextIO]):
@@ -78,6 +78,11 @@ class _StandardError(logging.StreamHandler[TextIO]):
             self.stream.write(
                 f"a log line of {record.name} could not be written ({record.pathname}:{record.lineno})\n"
             )
+
+
+def escaped(text: str) -> str:
+    """Return `text` without what moves a terminal's cursor: it is data, and whose they are is unknown."""
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def log_to_stderr(secrets: Iterable[str]) -> None:

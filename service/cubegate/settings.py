@@ -150,6 +150,9 @@ class ArchiveSettings(Section):
     """Where archives are searched: their own addresses, or those of mirrors."""
 
     cmr: str = "https://cmr.earthdata.nasa.gov"
+    its_live_catalog: str = "https://its-live-data.s3.amazonaws.com/datacubes/catalog_v02.json"
+    stac: str = "https://stac.itslive.cloud"
+    hyp3: str = "https://hyp3-api.asf.alaska.edu"
 
 
 class Settings(Section):

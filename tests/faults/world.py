@@ -16,8 +16,9 @@ from unittest import mock
 
 import uvicorn
 
-from cubegate.app import create_app, index_source
+from cubegate.app import create_app
 from cubegate.chunks.upstream import open_upstreams
+from cubegate.conversions.references import index_source
 from cubegate.settings import Settings, load_settings
 
 from .canaries import SECRETS

@@ -5,15 +5,14 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
+from cubegate.archives.collection_file import write_collection
 from cubegate.archives.stacking import Layer, stack_layers
 from cubegate.chunks.concurrency import run_all
 from cubegate.chunks.source import ObjectSource
@@ -42,12 +41,16 @@ class Part:
 
 @dataclass(frozen=True)
 class Plan:
-    """What to build: the cube's id and title, and where its two files go."""
+    """What to build: the cube's id and title, and where its two files go.
+
+    `settings` are further keys of the collection file.
+    """
 
     id: str
     title: str
     directory: Path
     allow_gaps: frozenset[str] = frozenset()
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def index(self) -> Path:
@@ -58,6 +61,12 @@ class Plan:
     def collection(self) -> Path:
         """The collection file, which mounts the cube."""
         return self.directory / f"{self.id}.yaml"
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What the collection file says."""
+        source = {"kind": "index", "href": self.index.name}
+        return {"id": self.id, "title": self.title, "source": source, **self.settings}
 
     @property
     def parts(self) -> Path:
@@ -96,7 +105,7 @@ async def build_cube(
     progress("Stacking", 0, 1)
     index = await asyncio.to_thread(stack_layers, layers, allow_gaps=plan.allow_gaps)
     await asyncio.to_thread(write_index, index, plan.index)
-    await asyncio.to_thread(_write_collection, plan)
+    await asyncio.to_thread(write_collection, plan.collection, plan.document)
     await asyncio.to_thread(shutil.rmtree, plan.parts)
     return index
 
@@ -134,15 +143,3 @@ def _open_kept(path: Path) -> Index | None:
         # none yet, or one that a crash left in pieces
         return None
     return index
-
-
-def _write_collection(plan: Plan) -> None:
-    document = {"id": plan.id, "title": plan.title, "source": {"kind": "index", "href": plan.index.name}}
-    text = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=plan.directory, prefix=f".{plan.id}.", delete=False
-    ) as file:
-        file.write(text)
-    made = Path(file.name)
-    made.chmod(0o644)
-    made.replace(plan.collection)

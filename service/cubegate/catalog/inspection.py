@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,13 +17,13 @@ from cubegate.catalog.datacube import Datacube
 from cubegate.errors import CubegateError, InvalidMetadata, InvalidParameter
 from cubegate.index.index import Index
 from cubegate.index.metadata import ArrayMetadata, CodecsV2
+from cubegate.logs import escaped
 from cubegate.query.bounds import extent_text
 from cubegate.query.crs import lonlat
 from cubegate.query.grid import Grid, find_grid
 from cubegate.query.variables import covered
 
 _LONGEST_ATTRIBUTE = 160
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _COLUMNS = (
     "array",
     "dtype",
@@ -59,11 +58,6 @@ async def describe_cube(cube: Datacube) -> list[RenderableType]:
     ]
     parts += [Text(f"note: {note}", style="yellow") for note in cube.notes]
     return parts
-
-
-def escaped(text: str) -> str:
-    """Return `text` without what moves a terminal's cursor: it is data, and whose they are is unknown."""
-    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def _contents(cube: Datacube) -> str:

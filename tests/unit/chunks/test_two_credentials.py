@@ -11,9 +11,10 @@ import pytest
 from fsspec.implementations.reference import LazyReferenceMapper
 from moto.server import ThreadedMotoServer
 
-from cubegate.app import index_source, open_catalog
+from cubegate.app import open_catalog
 from cubegate.chunks.source import ChunkReference
 from cubegate.chunks.upstream import open_upstreams
+from cubegate.conversions.references import index_source
 from cubegate.credentials import open_credentials
 from cubegate.errors import UpstreamDenied
 from cubegate.settings import load_settings

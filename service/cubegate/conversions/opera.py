@@ -1,15 +1,15 @@
-"""Composes builds of cubes from settings; beside `app`, which composes the server."""
+"""Composes the search for OPERA DISP-S1 products and their build."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from cubegate.archives.building import Part, Plan, build_cube
 from cubegate.archives.cmr import CMR, Granule
 from cubegate.archives.opera import Choice, Product, Wanted, choose
-from cubegate.chunks.upstream import Upstreams, open_upstreams
-from cubegate.credentials import open_credentials
-from cubegate.errors import NotFound, UpstreamRefused
+from cubegate.chunks.upstream import Upstreams
+from cubegate.conversions.upstreams import accepted_by, opened_upstreams
+from cubegate.errors import NotFound
 from cubegate.index.index import Index
 from cubegate.index.progress import Progress
 from cubegate.settings import Settings
@@ -45,16 +45,13 @@ async def build_products(
     """
     if not products:
         raise NotFound("The search found no product, so there is nothing to build.")
-    upstreams = open_upstreams(settings.upstreams, open_credentials(settings.credentials, environment))
-    try:
+    async with opened_upstreams(settings, environment) as upstreams:
         parts = [_part(product, upstreams) for product in products]
         return await build_cube(plan, parts, upstreams, check_url=upstreams.check, progress=progress)
-    finally:
-        await upstreams.aclose()
 
 
 def _part(product: Product, upstreams: Upstreams) -> Part:
-    references = product.granule.url_with(SIDECAR, _accepted_by(upstreams))
+    references = product.granule.url_with(SIDECAR, accepted_by(upstreams))
     if references is None:
         raise NotFound(_without_references(product.granule))
     return Part(
@@ -70,14 +67,3 @@ def _without_references(granule: Granule) -> str:
     if not listed:
         return f"{granule.name} ships no references ({SIDECAR})."
     return f"No upstream may read the references of {granule.name}. List one of: {', '.join(listed)}"
-
-
-def _accepted_by(upstreams: Upstreams) -> Callable[[str], bool]:
-    def accepts(url: str) -> bool:
-        try:
-            upstreams.check(url)
-        except UpstreamRefused:
-            return False
-        return True
-
-    return accepts

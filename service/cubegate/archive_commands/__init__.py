@@ -1,0 +1,22 @@
+"""The commands that turn an archive into a cube: search and build, one module an archive."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cubegate.archive_commands import opera
+
+SEARCHES = (opera,)
+BUILDS = (opera,)
+
+
+def add_archive_commands(commands: Any) -> None:
+    """Add search and build to the subparsers `commands`."""
+    search = commands.add_parser("search", help="list what an archive has")
+    kinds = search.add_subparsers(required=True, metavar="KIND")
+    for module in SEARCHES:
+        module.add_search(kinds)
+    build = commands.add_parser("build", help="make a cube of an archive's granules, ready to be mounted")
+    kinds = build.add_subparsers(required=True, metavar="KIND")
+    for module in BUILDS:
+        module.add_build(kinds)

@@ -1,0 +1,1 @@
+"""Composes what commands build from settings; beside `app`, which composes the server."""
