@@ -11,7 +11,7 @@ from cubegate.cache.cache import ChunkCache
 from cubegate.cache.waiting import Waiting, within
 from cubegate.chunks.concurrency import all_of
 from cubegate.chunks.source import BulkSource, ChunkReference, Deliver, Outcome, read_one, until_it_raises
-from cubegate.chunks.verified import checksum
+from cubegate.chunks.verified import matches
 
 # When to look for what another process reads, and how long in all: a lock left behind costs no more.
 _PAUSES = (0.005, 0.005, 0.01, 0.01, 0.02)
@@ -147,6 +147,6 @@ class Cached:
 def _whole(reference: ChunkReference, data: bytes | None) -> bytes | None:
     if data is None or reference.length not in (None, len(data)):
         return None
-    if reference.length is None and reference.crc32 not in (None, checksum(data)):
+    if reference.length is None and not matches(reference, data):
         return None
     return data

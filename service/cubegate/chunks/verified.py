@@ -36,7 +36,7 @@ class Verified:
     def held(self, reference: ChunkReference) -> bytes | None:
         """Return the bytes of `reference` where the source holds them, and they are the right ones."""
         data = self._source.held(reference)
-        return data if data is not None and _matches(reference, data) else None
+        return data if data is not None and matches(reference, data) else None
 
     async def read(self, references: Sequence[ChunkReference], deliver: Deliver) -> None:
         """Pass each of `references` to `deliver`; see `BulkSource` and `get`."""
@@ -44,7 +44,7 @@ class Verified:
         wrong: list[int] = []
 
         def verify(position: int, outcome: Outcome) -> None:
-            if isinstance(outcome, bytes) and not _matches(references[position], outcome):
+            if isinstance(outcome, bytes) and not matches(references[position], outcome):
                 wrong.append(position)
             else:
                 deliver(position, outcome)
@@ -58,7 +58,7 @@ class Verified:
     ) -> None:
         def judge(number: int, outcome: Outcome) -> None:
             reference = references[number]
-            if isinstance(outcome, bytes) and not _matches(reference, outcome):
+            if isinstance(outcome, bytes) and not matches(reference, outcome):
                 outcome = CorruptChunk(
                     f"{_range(reference)} does not have the checksum that the index holds, nor when read "
                     "again: it is damaged, or was replaced. Build the index again if the data are right."
@@ -76,7 +76,8 @@ def checksum(data: bytes) -> int:
     return crc32
 
 
-def _matches(reference: ChunkReference, data: bytes) -> bool:
+def matches(reference: ChunkReference, data: bytes) -> bool:
+    """Whether `data` has the checksum of `reference`; where it has none, anything does."""
     return reference.crc32 is None or checksum(data) == reference.crc32
 
 
