@@ -143,7 +143,7 @@ class S3Objects:
             raise UpstreamDenied(f"The credentials of {self._prefix} are not S3 keys.")
         held = self._signing
         # a new store has no connections yet
-        store = held.store if held is not None and _same(held.keys, keys) else self._open(keys)
+        store = held.store if held is not None and held.keys == keys else self._open(keys)
         left = _ASK_AGAIN
         if keys.expires is not None:
             left = min(left, (keys.expires - datetime.now(UTC)).total_seconds())
@@ -187,12 +187,6 @@ def _key(address: Address) -> str:
 
 def _is_renewable(error: UpstreamError) -> TypeGuard[UpstreamDenied]:
     return isinstance(error, UpstreamDenied) and error.state in RENEWABLE
-
-
-def _same(held: S3Keys | None, keys: S3Keys) -> bool:
-    return held is not None and (held.access_key_id, held.secret_access_key, held.session_token) == (
-        keys.access_key_id, keys.secret_access_key, keys.session_token,
-    )  # fmt: skip
 
 
 def _obstore_provider(keys: S3Keys) -> Callable[[], Coroutine[Any, Any, S3Credential]]:
