@@ -15,9 +15,9 @@ from weakref import WeakValueDictionary
 
 from cubegate.chunks.address import Address
 from cubegate.chunks.refusals import RENEWABLE, denied, state_of
-from cubegate.chunks.renewal import Renewal
+from cubegate.chunks.renewal import Renewal, held_keys
 from cubegate.chunks.upstream_states import UpstreamStates
-from cubegate.credentials import CredentialProvider, S3Keys
+from cubegate.credentials import BearerToken, CredentialProvider, S3Keys
 from cubegate.credentials.provider import Secretive
 from cubegate.errors import UpstreamDenied, UpstreamError
 
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_ASK_AGAIN = 10.0
 _CODE = re.compile(r"unhandled error \(([A-Za-z]{1,64})\)")
 _VIRTUAL = "error fetching virtual reference"
 _FORBIDDEN = frozenset({"AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidPayer"})
@@ -128,13 +127,9 @@ class IcechunkUpstream(Secretive):
         if self._states is not None and isinstance(error, UpstreamDenied):
             self._states.refused(str(self.prefix), error)
 
-    def _take(self, keys: object) -> None:
-        if not isinstance(keys, S3Keys):
-            raise UpstreamDenied(f"The credentials of {self.prefix} are not S3 keys.")
-        left = _ASK_AGAIN
-        if keys.expires is not None:
-            left = min(left, (keys.expires - datetime.now(UTC)).total_seconds())
-        self._keys, self._failure, self._until = keys, None, time.monotonic() + left
+    def _take(self, given: BearerToken | S3Keys) -> None:
+        self._keys, self._until = held_keys(given, self.prefix)
+        self._failure = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,11 @@ from cubegate.chunks.answers import is_page
 from cubegate.chunks.limits import LARGEST_OBJECT
 from cubegate.chunks.object_store_errors import status_of, translated
 from cubegate.chunks.refusals import RENEWABLE
-from cubegate.chunks.renewal import Renewal
+from cubegate.chunks.renewal import Renewal, held_keys
 from cubegate.chunks.retry import read_with_retries
 from cubegate.chunks.source import ChunkReference, ObjectState
 from cubegate.chunks.validators import check_unchanged, precondition, validator_of
-from cubegate.credentials import CredentialProvider, S3Keys
+from cubegate.credentials import BearerToken, CredentialProvider, S3Keys
 from cubegate.errors import (
     UpstreamDenied,
     UpstreamError,
@@ -39,7 +39,6 @@ T = TypeVar("T")
 
 DEFAULT_REGION = "us-east-1"
 _LISTED_AT_ONCE = 1000
-_ASK_AGAIN = 10.0
 _NO_DATE = datetime.fromtimestamp(0, UTC)
 
 
@@ -138,16 +137,12 @@ class S3Objects:
             raise refused
         return self._take(await self._renewal.instead_of(signing.keys, str(self._prefix), refused))
 
-    def _take(self, keys: object) -> _Signing:
-        if not isinstance(keys, S3Keys):
-            raise UpstreamDenied(f"The credentials of {self._prefix} are not S3 keys.")
+    def _take(self, given: BearerToken | S3Keys) -> _Signing:
+        keys, until = held_keys(given, self._prefix)
         held = self._signing
         # a new store has no connections yet
         store = held.store if held is not None and held.keys == keys else self._open(keys)
-        left = _ASK_AGAIN
-        if keys.expires is not None:
-            left = min(left, (keys.expires - datetime.now(UTC)).total_seconds())
-        self._signing = _Signing(store, keys, time.monotonic() + left)
+        self._signing = _Signing(store, keys, until)
         return self._signing
 
     def _open(self, keys: S3Keys | None) -> S3Store:

@@ -103,7 +103,7 @@ async def test_keys_are_asked_for_anew_before_they_expire(temporary, with_tempor
     reference = ChunkReference("s3://granules/x.bin", 3, 10)
     await with_temporary_keys.get(reference)
     assert temporary.asked == 1
-    monkeypatch.setattr("cubegate.chunks.object_store._ASK_AGAIN", 0.0)
+    monkeypatch.setattr("cubegate.chunks.renewal._ASK_AGAIN", 0.0)
     with_temporary_keys._signing = None
     temporary.keys = temporary.new()
     for _ in range(2):

@@ -292,7 +292,7 @@ async def test_keys_that_are_renewed_in_time_are_taken_before_anything_is_refuse
         raise AssertionError("refused")
 
     monkeypatch.setattr(IcechunkUpstream, "renew", renew)
-    monkeypatch.setattr("cubegate.chunks.icechunk_upstreams._ASK_AGAIN", 0.0)
+    monkeypatch.setattr("cubegate.chunks.renewal._ASK_AGAIN", 0.0)
     store = await mount()
     for expiry in range(1, 4):
         await equal_the_granule(store, read_array, granule, *ARRAYS)
