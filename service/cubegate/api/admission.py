@@ -61,7 +61,7 @@ class QueryLimit:
 
     def __init__(self, limit: int, memory: int) -> None:
         self._memory = memory
-        self._rooms = PerLoop(lambda: _Room(limit, memory), _release)
+        self._rooms = PerLoop(lambda: _Room(limit, memory))
 
     @asynccontextmanager
     async def slot(self, nbytes: int = 0) -> AsyncIterator[QuerySlot]:
@@ -126,10 +126,6 @@ class _Room:
                 self._nbytes -= nbytes
                 turn.set_result(None)
             self._waiting.popleft()
-
-
-async def _release(_: _Room) -> None:
-    """It holds nothing that needs to be released."""
 
 
 class Deadline:

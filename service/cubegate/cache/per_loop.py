@@ -12,13 +12,17 @@ T = TypeVar("T")
 _CLOSING = 1.0
 
 
+async def _let_go(_: object) -> None:
+    """Locks and what is in memory alone need no releasing."""
+
+
 class PerLoop(Generic[T]):
     """Makes a value by `make` at its first use in each event loop, and releases it by `close`.
 
     `close` runs in the value's own loop, or in another one where that loop is closed.
     """
 
-    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]] = _let_go) -> None:
         self._make, self._close = make, close
         self._values: dict[asyncio.AbstractEventLoop, T] = {}
         self._closing: set[asyncio.Task[None]] = set()

@@ -16,13 +16,9 @@ class HostLimits:
 
     def __init__(self, limit: int) -> None:
         self._semaphores = PerLoop(
-            lambda: defaultdict[tuple[str, str], asyncio.Semaphore](lambda: asyncio.Semaphore(limit)), _close
+            lambda: defaultdict[tuple[str, str], asyncio.Semaphore](lambda: asyncio.Semaphore(limit))
         )
 
     def slot(self, scheme: str, authority: str) -> asyncio.Semaphore:
         """Return what to hold (`async with`) while reading from one host or bucket."""
         return self._semaphores.get()[scheme, authority]
-
-
-async def _close(_: object) -> None:
-    """A semaphore holds nothing that needs to be released."""

@@ -75,7 +75,7 @@ class S3Objects:
         self._deadline = deadline
         self._credentials = credentials
         self._renewal = None if credentials is None else Renewal(credentials)
-        self._asking: PerLoop[asyncio.Lock] = PerLoop(asyncio.Lock, _close)
+        self._asking = PerLoop(asyncio.Lock)
         self._signing: _Signing | None = None
         if credentials is None:
             self._signing = _Signing(self._open(None), None, float("inf"))
@@ -258,7 +258,3 @@ def _headers(meta: ObjectMeta) -> dict[str, str]:
 async def _keys(store: S3Store, prefix: str) -> Sequence[str]:
     listing = obstore.list(store, prefix or None, chunk_size=_LISTED_AT_ONCE)
     return [found["path"] async for block in listing for found in block]
-
-
-async def _close(_: object) -> None:
-    """A lock holds nothing that needs to be released."""

@@ -27,7 +27,7 @@ class SignedURLs:
     def __init__(self, *, expected: bool) -> None:
         self.expected = expected
         self._held: OrderedDict[Address, tuple[Address, float]] = OrderedDict()
-        self._asked: PerLoop[dict[Address, asyncio.Event]] = PerLoop(dict, _close)
+        self._asked: PerLoop[dict[Address, asyncio.Event]] = PerLoop(dict)
 
     def __repr__(self) -> str:
         return f"SignedURLs({len(self._held)} held)"
@@ -109,7 +109,3 @@ def seconds_to_keep(query: str) -> float:
         pass
     left = min(ends - now, _LONGEST)
     return left - min(_MARGIN, left / 10)
-
-
-async def _close(_: object) -> None:
-    """What is left waits for a loop that ended."""

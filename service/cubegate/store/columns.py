@@ -139,7 +139,7 @@ class ColumnCache:
         self._fresh: dict[str, Window] = {}
         self._pending_nbytes = 0
         self._writes: set[asyncio.Task[None]] = set()
-        self._cutting = PerLoop(asyncio.Lock, _release)
+        self._cutting = PerLoop(asyncio.Lock)
 
     async def get(self, layout: ColumnLayout, pixels: Sequence[Pixel]) -> NDArray[Any] | None:
         """Return the columns of `pixels`, of shape (pixels, times); None unless all are held."""
@@ -190,10 +190,6 @@ class ColumnCache:
 
     def _key(self, layout: ColumnLayout, name: str) -> str:
         return f"cubegate:columns:{self._namespace}:{layout.path}:{name}"
-
-
-async def _release(_: asyncio.Lock) -> None:
-    """A lock holds nothing that needs to be released."""
 
 
 def _blocks(layout: ColumnLayout, region: Region) -> Iterable[tuple[str, Region]]:
