@@ -13,8 +13,7 @@ from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 from cubegate.api import PROBLEM_RESPONSES, Datacube, LimitSettings, datacube, formats, limits
 from cubegate.formats.output import OutputFormat, choose_format
 from cubegate.query import parameters
-from cubegate.query.budget import Plan, plan_query
-from cubegate.query.variables import GridSettings
+from cubegate.query.budget import Plan
 
 DESCRIPTION = """What a query would cost: chunks and bytes to read at most, cells in the answer. It takes the
 query string of `/timeseries` (with a point) or of `/subset` (without one). Where the query is too large,
@@ -58,10 +57,7 @@ async def read_price(
     asked = parameters.read_position(items) if is_point else parameters.read_cube(items)
     if asked.format is not None:
         choose_format(formats, asked.format, "series" if is_point else "cube")
-    dataset = await cube.dataset(asked.group)
-    names = cube.dimensions
-    settings = GridSettings(cube.crs, names.x, names.y, names.time)
-    plan = await asyncio.to_thread(plan_query, dataset, settings, asked.query, limits)
+    plan = await cube.plan(asked.group, asked.query, limits)
     hint = await asyncio.to_thread(plan.hint)
     return _as_json(plan, limits, hint)
 

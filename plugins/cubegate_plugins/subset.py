@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -13,8 +12,6 @@ from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 from cubegate.api import PROBLEM_RESPONSES, Datacube, LimitSettings, datacube, formats, limits, respond
 from cubegate.formats.output import OutputFormat, Result, choose_format
 from cubegate.query import parameters
-from cubegate.query.budget import plan_query
-from cubegate.query.variables import GridSettings
 
 DESCRIPTION = """The cells whose centre lies inside `bbox`, at the times inside `datetime`. A bbox in
 another CRS than the dataset's is transformed with its edges densified; one across the antimeridian is to
@@ -64,11 +61,8 @@ async def read_box(
     """Answer the box that the query string names."""
     asked = parameters.read_cube(request.query_params.multi_items())
     output_format = choose_format(formats, asked.format or "netcdf", "cube")
-    dataset = await cube.dataset(asked.group)
-    names = cube.dimensions
-    settings = GridSettings(cube.crs, names.x, names.y, names.time)
-    # pricing a large box looks up all of its chunks, and a hint prices several
-    selection = await asyncio.to_thread(lambda: plan_query(dataset, settings, asked.query, limits).enforce())
+    plan = await cube.plan(asked.group, asked.query, limits)
+    selection = await plan.enforce()
     provenance = {"title": cube.title, "dataset": cube.id, "version": cube.version}
 
     async def produce() -> Result:

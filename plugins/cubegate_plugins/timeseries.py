@@ -14,10 +14,7 @@ from cubegate.api import PROBLEM_RESPONSES, Datacube, LimitSettings, datacube, f
 from cubegate.errors import BudgetExceeded
 from cubegate.formats.output import OutputFormat, Result, Shape, choose_format
 from cubegate.query import parameters
-from cubegate.query.budget import plan_query
 from cubegate.query.points import MAX_BODY, MEDIA_TYPES, read_points
-from cubegate.query.selection import Selection
-from cubegate.query.variables import GridSettings
 
 GET_DESCRIPTION = """The values of one pixel at all times, sorted by time. The point is `lon` and `lat`, or
 `x` and `y` in the dataset's own CRS, or `coords` in any CRS; a point outside the grid is an error.
@@ -128,15 +125,8 @@ async def _answer(
     body: bytes = b"",
 ) -> Response:
     output_format = choose_format(formats, asked.format or "json", shape)
-    dataset = await cube.dataset(asked.group)
-    names = cube.dimensions
-    settings = GridSettings(cube.crs, names.x, names.y, names.time)
-
-    def plan() -> Selection:
-        return plan_query(dataset, settings, asked.query, limits).enforce()
-
-    # many points take long to find; one is found sooner than a thread
-    selection = await asyncio.to_thread(plan) if shape == "points" else plan()
+    plan = await cube.plan(asked.group, asked.query, limits)
+    selection = await plan.enforce()
     provenance = {"title": cube.title, "dataset": cube.id, "version": cube.version}
 
     async def produce() -> Result:

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import xarray as xr
 
-from cubegate.catalog.collection import Collection, DimensionSettings
+from cubegate.catalog.collection import Collection
 from cubegate.errors import InvalidMetadata
+from cubegate.query.budget import AnyQuery, Limits, Plan, plan_query
 from cubegate.query.grid import find_crs_of
+from cubegate.query.in_thread import in_thread
+from cubegate.query.position import PositionQuery
+from cubegate.query.variables import GridSettings
+from cubegate.query.variables import GridSettings
 from cubegate.store.backend import describe_dataset, open_dataset
 from cubegate.store.bridge import LoopThread
 from cubegate.store.documents import ZarrDocuments, plain_hierarchy
@@ -47,14 +53,10 @@ class Datacube:
         return self.store.version
 
     @property
-    def crs(self) -> str | None:
-        """The CRS that the configuration gives, if any."""
-        return self.collection.crs
-
-    @property
-    def dimensions(self) -> DimensionSettings:
-        """The names of the x, y and time dimensions that the configuration gives."""
-        return self.collection.dimensions
+    def grid_settings(self) -> GridSettings:
+        """The CRS, and the names of the x, y and time dimensions, where the configuration gives them."""
+        names = self.collection.dimensions
+        return GridSettings(self.collection.crs, names.x, names.y, names.time)
 
     async def dataset(self, group: str = "") -> xr.Dataset:
         """Return the lazily read, CF-decoded dataset of one group.
@@ -69,6 +71,22 @@ class Datacube:
             self._datasets[group] = await open_dataset(self.store, self._bridge, group=group)
         return self._datasets[group]
 
+    async def plan(self, group: str, query: AnyQuery, limits: Limits) -> Plan:
+        """Make a query of one group ready and price it; see `plan_query`.
+
+        Raises:
+            NotFound, InvalidMetadata, UpstreamError: as `dataset`.
+            InvalidParameter: a part of the query does not fit the dataset.
+            CorruptIndex: the part of the index that would tell the price is damaged.
+        """
+        dataset = await self.dataset(group)
+        names = self.dimensions
+        settings = GridSettings(self.crs, names.x, names.y, names.time)
+        if isinstance(query, PositionQuery) and not query.points.many:
+            # one point is found sooner than a thread
+            return plan_query(dataset, settings, query, limits)
+        return await in_thread(partial(plan_query, dataset, settings, query, limits))
+
     def dataset_now(self, group: str = "") -> xr.Dataset:
         """Return the dataset of one group to a caller outside the event loop; blocks."""
         return self._bridge.run(self.dataset(group))
@@ -82,6 +100,7 @@ class Datacube:
 
     def _crs_of_arrays(self) -> dict[str, str]:
         found: dict[str, str] = {}
+        settings = self.grid_settings
         for group in self.store.hierarchy.groups:
             try:
                 dataset = describe_dataset(self.store, group)
@@ -89,7 +108,7 @@ class Datacube:
                 # its arrays are served as Zarr all the same, only without _CRS
                 continue
             for name in map(str, dataset.data_vars):
-                crs = find_crs_of(dataset, name, crs=self.crs, x=self.dimensions.x, y=self.dimensions.y)
+                crs = find_crs_of(dataset, name, crs=settings.crs, x=settings.x, y=settings.y)
                 if crs is not None:
                     found[f"{group}/{name}".strip("/")] = crs.to_wkt()
         return found

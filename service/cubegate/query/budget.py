@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from cubegate.query.bounds import clip
 from cubegate.query.crs import Bounds
 from cubegate.query.cube import CubeQuery, select_cube
 from cubegate.query.grid import Grid
+from cubegate.query.in_thread import in_thread
 from cubegate.query.interval import iso, order_times, parse_interval
 from cubegate.query.position import Points, PositionQuery, select_position
 from cubegate.query.selection import Selection
@@ -98,13 +100,15 @@ class Plan:
         """Say what would fit; empty where the query does."""
         return "" if self.price.within(self.advisor.limits) else self.advisor.hint(self.query)
 
-    def enforce(self) -> Selection:
+    async def enforce(self) -> Selection:
         """Return the selection.
 
         Raises:
             BudgetExceeded: it costs more than the limits.
         """
-        enforce(self.price, self.advisor.limits, self.hint)
+        if not self.price.within(self.advisor.limits):
+            # a hint prices several queries
+            await in_thread(partial(enforce, self.price, self.advisor.limits, self.hint))
         return self.selection
 
 
