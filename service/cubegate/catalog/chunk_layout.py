@@ -19,7 +19,7 @@ from cubegate.index.index import Index
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.table import INLINED, UNALLOCATED, WHOLE_OBJECT
 from cubegate.query.axis import Axis
-from cubegate.query.grid import Grid, find_grid
+from cubegate.query.grid import Grid
 from cubegate.store.reader import EncodedArray
 from cubegate.store.selection import Indexer
 
@@ -69,10 +69,9 @@ async def describe_layout(cube: Datacube) -> list[RenderableType]:
 
 
 def _gridded(cube: Datacube, dataset: xr.Dataset) -> Iterator[tuple[ArrayMetadata, Grid]]:
-    names = cube.dimensions
     for name in map(str, dataset.data_vars):
         try:
-            grid = find_grid(dataset, name, crs=cube.crs, x=names.x, y=names.y, time=names.time)
+            grid = cube.grid_settings.find(dataset, name)
         except InvalidParameter:
             continue
         encoded = dataset[name].encoding["encoded_array"]

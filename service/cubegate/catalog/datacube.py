@@ -14,7 +14,6 @@ from cubegate.query.grid import find_crs_of
 from cubegate.query.in_thread import in_thread
 from cubegate.query.position import PositionQuery
 from cubegate.query.variables import GridSettings
-from cubegate.query.variables import GridSettings
 from cubegate.store.backend import describe_dataset, open_dataset
 from cubegate.store.bridge import LoopThread
 from cubegate.store.documents import ZarrDocuments, plain_hierarchy
@@ -80,12 +79,10 @@ class Datacube:
             CorruptIndex: the part of the index that would tell the price is damaged.
         """
         dataset = await self.dataset(group)
-        names = self.dimensions
-        settings = GridSettings(self.crs, names.x, names.y, names.time)
         if isinstance(query, PositionQuery) and not query.points.many:
             # one point is found sooner than a thread
-            return plan_query(dataset, settings, query, limits)
-        return await in_thread(partial(plan_query, dataset, settings, query, limits))
+            return plan_query(dataset, self.grid_settings, query, limits)
+        return await in_thread(partial(plan_query, dataset, self.grid_settings, query, limits))
 
     def dataset_now(self, group: str = "") -> xr.Dataset:
         """Return the dataset of one group to a caller outside the event loop; blocks."""

@@ -20,7 +20,7 @@ from cubegate.index.metadata import ArrayMetadata, CodecsV2
 from cubegate.logs import escaped
 from cubegate.query.bounds import extent_text
 from cubegate.query.crs import lonlat
-from cubegate.query.grid import Grid, find_grid
+from cubegate.query.grid import Grid
 from cubegate.query.variables import covered
 
 _LONGEST_ATTRIBUTE = 160
@@ -85,9 +85,8 @@ async def _describe_grids(cube: Datacube, group: str, arrays: Sequence[ArrayMeta
 
 
 def _grid_lines(cube: Datacube, dataset: xr.Dataset, variable: str) -> Iterator[str]:
-    names = cube.dimensions
     try:
-        grid = find_grid(dataset, variable, crs=cube.crs, x=names.x, y=names.y, time=names.time)
+        grid = cube.grid_settings.find(dataset, variable)
     except InvalidParameter:
         return
     yield f"CRS {_crs(grid)}"
