@@ -20,9 +20,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
 from cubegate.api import PROBLEM_RESPONSES, Datacube, Services, problem, problem_of
+from cubegate.api.admission import late
 from cubegate.api.byte_responses import ChunkAddress, Entity, ZarrTree, content_etag, listing
 from cubegate.api.leaving import ClientLeft, while_connected
-from cubegate.errors import CubegateError, NotFound, UpstreamTimeout
+from cubegate.errors import CubegateError, NotFound
 
 PINNED = "public, max-age=31536000, immutable"
 CURRENT = "public, max-age=60, must-revalidate"
@@ -159,10 +160,7 @@ class ZarrEndpoint:
         except ClientLeft as left:
             answer = left.answer()
         except TimeoutError:
-            asked = f"{scope['method']} {scope['path']!r}"
-            answer = problem_of(
-                UpstreamTimeout(f"The answer to {asked} was not there within {deadline:g} s.")
-            )
+            answer = late(scope, deadline)
         except CubegateError as error:
             answer = problem_of(error)
         await answer(scope, receive, send)

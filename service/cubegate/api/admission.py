@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cubegate.api.problems import problem_of
@@ -163,6 +164,10 @@ class Deadline:
         except TimeoutError:
             if started or not alarm.expired():
                 raise
-            asked = f"{scope['method']} {scope['path']!r}"
-            late = UpstreamTimeout(f"The answer to {asked} was not there within {self._seconds:g} s.")
-            await problem_of(late)(scope, receive, send)
+            await late(scope, self._seconds)(scope, receive, send)
+
+
+def late(scope: Scope, seconds: float) -> Response:
+    """Build the response to a request whose answer was not there within `seconds`."""
+    asked = f"{scope['method']} {scope['path']!r}"
+    return problem_of(UpstreamTimeout(f"The answer to {asked} was not there within {seconds:g} s."))
