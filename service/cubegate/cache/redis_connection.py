@@ -24,8 +24,6 @@ _FAILURES = (RedisError, OSError, TimeoutError)
 # An answer is slow that takes longer than this share of the timeout, and the time its bytes need.
 _SLOW = 0.3
 _BYTES_PER_SECOND = 50e6
-# By the clock, where this process is so busy that an answer comes late in any case.
-_BUSY = 1.0
 _LONGEST = 10
 
 
@@ -141,7 +139,7 @@ class RedisConnection:
         """Return the answer; None after a failure. A slow answer is taken, and the last for a while."""
         waiting = Waiting()
         try:
-            answer = await within(self._timeout, ask(), longest=_BUSY)
+            answer = await within(self._timeout, ask())
         except _FAILURES:
             self._rest()
             return None

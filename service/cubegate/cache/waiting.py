@@ -31,7 +31,7 @@ class Waiting:
         return time.monotonic() - self._clock
 
 
-async def within(seconds: float, work: Coroutine[Any, Any, T], *, longest: float) -> T:
+async def within(seconds: float, work: Coroutine[Any, Any, T], *, longest: float = 1.0) -> T:
     """Return the result of `work`, which ends when it has been waited for `seconds`.
 
     By the clock that is `longest` seconds at most, however busy this thread is.

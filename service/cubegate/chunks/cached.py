@@ -16,8 +16,6 @@ from cubegate.chunks.verified import matches
 # When to look for what another process reads, and how long in all: a lock left behind costs no more.
 _PAUSES = (0.005, 0.005, 0.01, 0.01, 0.02)
 _PATIENCE = 0.045
-# The same by the clock, where this process is so busy that an answer comes late in any case.
-_BUSY = 1.0
 # Where looking took longer, nobody is waited for.
 _LATE = 0.02
 
@@ -115,7 +113,7 @@ class Cached:
 
         # looking takes time too, where the cache is slow
         with suppress(TimeoutError):
-            await within(_PATIENCE, look(), longest=_BUSY)
+            await within(_PATIENCE, look())
         return left
 
     async def _read_upstream(
