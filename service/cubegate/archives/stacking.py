@@ -83,7 +83,7 @@ class _Stack:
                 self._add(path, first.hierarchy.arrays[path])
         for path, reason in first.hierarchy.skipped.items():
             self._skipped.setdefault(path, reason)
-        groups = {self._group_of(path) for path, array in self._arrays.items() if self._has_axis(array)}
+        groups = {path.rpartition("/")[0] for path, array in self._arrays.items() if self._has_axis(array)}
         for group in sorted(groups | {""}):
             self._add_axis(f"{group}/" if group else "")
         attributes = [layer.index.content.groups for layer in self._layers]
@@ -279,10 +279,6 @@ class _Stack:
 
     def _has_axis(self, stored: StoredArray) -> bool:
         return self._dimension in stored.attributes.get("_ARRAY_DIMENSIONS", ())
-
-    @staticmethod
-    def _group_of(path: str) -> str:
-        return path.rpartition("/")[0]
 
 
 def _common(mappings: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
