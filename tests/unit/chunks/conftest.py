@@ -1,10 +1,13 @@
-"""A local HTTP server that answers byte for byte what a test tells it to, and a second event loop."""
+"""A local HTTP server that answers byte for byte what a test tells it to, its reader, and a second loop."""
 
 import asyncio
 import threading
 from dataclasses import dataclass, field
 
 import pytest
+
+from cubegate.chunks.address import AllowList, parse_address
+from cubegate.chunks.http import HTTPObjects
 
 
 @dataclass
@@ -83,6 +86,21 @@ async def start_server():
         for writer in raw.writers:
             writer.close()
         await asyncio.gather(*(writer.wait_closed() for writer in raw.writers), return_exceptions=True)
+
+
+@pytest.fixture
+async def open_http():
+    """Opens the objects below the first of some URLs, while all of them are allowed."""
+    sources = []
+
+    def open_one(*urls, **options):
+        addresses = [parse_address(url) for url in urls]
+        sources.append(HTTPObjects(addresses[0], AllowList(addresses), **options))
+        return sources[-1]
+
+    yield open_one
+    for source in sources:
+        await source.aclose()
 
 
 @pytest.fixture

@@ -32,20 +32,6 @@ class Token:
 
 
 @pytest.fixture
-async def open_http():
-    sources = []
-
-    def open_one(prefix, *others, **options):
-        addresses = [parse_address(url) for url in (prefix, *others)]
-        sources.append(HTTPObjects(addresses[0], AllowList(addresses), **options))
-        return sources[-1]
-
-    yield open_one
-    for source in sources:
-        await source.aclose()
-
-
-@pytest.fixture
 def part(response):
     """A correct answer for bytes 3 to 12, or one with other headers or body."""
 

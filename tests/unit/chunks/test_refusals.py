@@ -5,8 +5,6 @@ from itertools import count
 
 import pytest
 
-from cubegate.chunks.address import AllowList, parse_address
-from cubegate.chunks.http import HTTPObjects
 from cubegate.chunks.source import ChunkReference
 from cubegate.credentials import BearerToken
 from cubegate.errors import UpstreamDenied, UpstreamMismatch, UpstreamRefused, UpstreamUnavailable
@@ -45,20 +43,6 @@ class Tokens:
 @pytest.fixture
 def tokens():
     return Tokens()
-
-
-@pytest.fixture
-async def open_http():
-    sources = []
-
-    def open_one(*urls, **options):
-        addresses = [parse_address(url) for url in urls]
-        sources.append(HTTPObjects(addresses[0], AllowList(addresses), **options))
-        return sources[-1]
-
-    yield open_one
-    for source in sources:
-        await source.aclose()
 
 
 @pytest.fixture

@@ -6,8 +6,6 @@ import socket
 
 import pytest
 
-from cubegate.chunks.address import AllowList, parse_address
-from cubegate.chunks.http import HTTPObjects
 from cubegate.chunks.resolving import addresses_of
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import UpstreamRefused, UpstreamUnavailable
@@ -96,21 +94,7 @@ async def test_other_spellings_of_this_machine_are_names(resolving, written):
         await addresses_of(written, 80)
 
 
-@pytest.fixture
-async def source_over():
-    sources = []
-
-    def open_one(*urls, **options):
-        addresses = [parse_address(url) for url in urls]
-        sources.append(HTTPObjects(addresses[0], AllowList(addresses), **options))
-        return sources[-1]
-
-    yield open_one
-    for source in sources:
-        await source.aclose()
-
-
-async def test_a_burst_to_one_name_looks_it_up_once(monkeypatch, connected, source_over):
+async def test_a_burst_to_one_name_looks_it_up_once(monkeypatch, connected, open_http):
     asked, begun, answered = [], asyncio.Event(), asyncio.Event()
 
     async def getaddrinfo(host, port, **options):
@@ -120,7 +104,7 @@ async def test_a_burst_to_one_name_looks_it_up_once(monkeypatch, connected, sour
         return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", port))]
 
     monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", getaddrinfo)
-    source = source_over("http://data.example", deadline=30.0)
+    source = open_http("http://data.example", deadline=30.0)
     reads = [asyncio.ensure_future(source.get(ChunkReference(f"http://data.example/{n}"))) for n in range(60)]
     await begun.wait()
     # whoever asked first leaves
@@ -134,7 +118,7 @@ async def test_a_burst_to_one_name_looks_it_up_once(monkeypatch, connected, sour
     assert len(connected) >= 59
 
 
-async def test_a_lookup_that_nobody_waits_for_any_more_ends_quietly(monkeypatch, source_over):
+async def test_a_lookup_that_nobody_waits_for_any_more_ends_quietly(monkeypatch, open_http):
     begun, troubles = asyncio.Event(), []
 
     async def getaddrinfo(host, port, **options):
@@ -145,7 +129,7 @@ async def test_a_lookup_that_nobody_waits_for_any_more_ends_quietly(monkeypatch,
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(loop, "getaddrinfo", getaddrinfo)
     loop.set_exception_handler(lambda _, context: troubles.append(context))
-    source = source_over("http://data.example")
+    source = open_http("http://data.example")
     for closing in (False, True):
         reading = asyncio.ensure_future(source.get(ChunkReference("http://data.example/x")))
         await begun.wait()
@@ -171,38 +155,38 @@ async def connected(monkeypatch):
     return told
 
 
-async def test_what_was_checked_is_what_is_connected_to(resolving, connected, source_over):
+async def test_what_was_checked_is_what_is_connected_to(resolving, connected, open_http):
     # another look-up by whoever connects would be told another address
     resolver = resolving(rebound_example=[["192.0.2.1", "192.0.2.2"], ["127.0.0.1"]])
     url = "https://rebound.example:8443"
     with pytest.raises(UpstreamRefused, match="not contacted"):
-        await source_over(url).get(ChunkReference(f"{url}/x"))
+        await open_http(url).get(ChunkReference(f"{url}/x"))
     assert connected == [("192.0.2.1", 8443, "rebound.example"), ("192.0.2.2", 8443, "rebound.example")]
     # the second attempt was the first to be refused, and it was the last
     assert resolver.asked == ["rebound.example"] * 2
 
 
-async def test_an_unknown_name_is_unavailable(resolving, source_over):
+async def test_an_unknown_name_is_unavailable(resolving, open_http):
     resolving()
     with pytest.raises(UpstreamUnavailable, match="cannot be reached"):
-        await source_over("https://data.example").get(ChunkReference("https://data.example/x"))
+        await open_http("https://data.example").get(ChunkReference("https://data.example/x"))
 
 
-async def test_the_next_address_is_tried_where_one_fails(resolving, start_server, response, source_over):
+async def test_the_next_address_is_tried_where_one_fails(resolving, start_server, response, open_http):
     server = await start_server(lambda _: response(200, [], b"x"))
     # nobody listens on ::1 there
     resolving(localhost=[["::1", "127.0.0.1"]])
     url = f"http://localhost:{server.port}"
-    assert await source_over(url).get(ChunkReference(f"{url}/x")) == b"x"
+    assert await open_http(url).get(ChunkReference(f"{url}/x")) == b"x"
 
 
 async def test_a_redirect_to_a_listed_name_that_leads_inside_is_refused(
-    resolving, start_server, response, source_over
+    resolving, start_server, response, open_http
 ):
     inside = await start_server(lambda _: response(200, [], b"inside"))
     named = f"http://data.example:{inside.port}"
     first = await start_server(lambda _: response(302, [f"Location: {named}/x"]))
     resolving(data_example=[["127.0.0.1"]])
     with pytest.raises(UpstreamRefused, match="not contacted"):
-        await source_over(first.url, named).get(ChunkReference(f"{first.url}/x"))
+        await open_http(first.url, named).get(ChunkReference(f"{first.url}/x"))
     assert inside.requests == []

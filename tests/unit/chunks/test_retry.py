@@ -8,8 +8,6 @@ from email.utils import format_datetime
 import pytest
 
 from cubegate.chunks import retry
-from cubegate.chunks.address import AllowList, parse_address
-from cubegate.chunks.http import HTTPObjects
 from cubegate.chunks.retry import AskedToWait, ShortBody, parse_retry_after, read_with_retries
 from cubegate.chunks.source import ChunkReference
 from cubegate.errors import UpstreamDenied, UpstreamTimeout, UpstreamUnavailable
@@ -91,7 +89,7 @@ def test_reads_dates(ahead, seconds):
 
 
 @pytest.mark.parametrize("status", [429, 503])
-async def test_http_reads_wait_as_the_answer_says(start_server, response, slept, status):
+async def test_http_reads_wait_as_the_answer_says(start_server, open_http, response, slept, status):
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=20), usegmt=True)
     answers = [
         response(status, ["Retry-After: 3"]),
@@ -99,9 +97,6 @@ async def test_http_reads_wait_as_the_answer_says(start_server, response, slept,
         response(200, [], b"x"),
     ]
     server = await start_server(lambda _: answers.pop(0))
-    prefix = parse_address(server.url)
-    source = HTTPObjects(prefix, AllowList([prefix]))
-    assert await source.get(ChunkReference(f"{server.url}/x")) == b"x"
+    assert await open_http(server.url).get(ChunkReference(f"{server.url}/x")) == b"x"
     assert 3 <= slept[0] <= 3.2
     assert 15 <= slept[1] <= 21
-    await source.aclose()

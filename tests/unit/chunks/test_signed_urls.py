@@ -8,8 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from tests.earthdata_double.double import running_double
 
-from cubegate.chunks.address import AllowList, parse_address
-from cubegate.chunks.http import HTTPObjects
+from cubegate.chunks.address import parse_address
 from cubegate.chunks.signed_urls import SignedURLs, seconds_to_keep
 from cubegate.chunks.source import ChunkReference
 from cubegate.credentials import BearerToken
@@ -45,11 +44,8 @@ def double():
 
 
 @pytest.fixture
-async def source(double):
-    addresses = [parse_address(url) for url in (double.granules_url, double.objects_url)]
-    source = HTTPObjects(addresses[0], AllowList(addresses), credentials=Token(double))
-    yield source
-    await source.aclose()
+def source(double, open_http):
+    return open_http(double.granules_url, double.objects_url, credentials=Token(double))
 
 
 @pytest.fixture
@@ -97,17 +93,17 @@ async def test_an_expired_address_is_not_used(read, double):
     assert double.statuses("objects") == {206: 2}
 
 
-async def test_a_signed_address_that_was_refused_at_once_is_not_tried_again(start_server, response, double):
+async def test_a_signed_address_that_was_refused_at_once_is_not_tried_again(
+    start_server, open_http, response
+):
     data = await start_server(lambda _: response(403))
     first = await start_server(lambda _: response(303, [f"Location: {data.url}/x?Signature=hidden"]))
-    addresses = [parse_address(url) for url in (first.url, data.url)]
-    source = HTTPObjects(addresses[0], AllowList(addresses))
+    source = open_http(first.url, data.url)
     for requests in ((1, 1), (2, 2)):
         with pytest.raises(UpstreamDenied) as caught:
             await source.get(ChunkReference(f"{first.url}/x", 0, 10))
         assert (len(first.requests), len(data.requests)) == requests
         assert "hidden" not in str(caught.value)
-    await source.aclose()
 
 
 async def test_a_missing_object_is_missing_only_where_the_origin_still_leads_to_it(read, double, source):
@@ -118,7 +114,7 @@ async def test_a_missing_object_is_missing_only_where_the_origin_still_leads_to_
     assert double.count("granules") == 2
 
 
-async def test_objects_that_are_not_redirected_are_read_side_by_side(start_server, response):
+async def test_objects_that_are_not_redirected_are_read_side_by_side(open_http, response):
     running, most = 0, 0
     whole = response(200, [], b"x")
     arrived = asyncio.Event()
@@ -143,8 +139,7 @@ async def test_objects_that_are_not_redirected_are_read_side_by_side(start_serve
     first = asyncio.Event()
     server = await asyncio.start_server(handle, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    prefix = parse_address(url)
-    source = HTTPObjects(prefix, AllowList([prefix]), credentials=FixedToken())
+    source = open_http(url, credentials=FixedToken())
     await source.get(ChunkReference(f"{url}/x"))
     first.set()
     await asyncio.wait_for(
@@ -161,7 +156,7 @@ class FixedToken:
         return BearerToken("token-value")
 
 
-async def test_a_leading_read_that_fails_or_is_cancelled_holds_nobody_up(start_server, response):
+async def test_a_leading_read_that_fails_or_is_cancelled_holds_nobody_up(start_server, open_http, response):
     asked = asyncio.Event()
 
     def answer(request):
@@ -172,15 +167,13 @@ async def test_a_leading_read_that_fails_or_is_cancelled_holds_nobody_up(start_s
         return None
 
     server = await start_server(answer)
-    prefix = parse_address(server.url)
-    source = HTTPObjects(prefix, AllowList([prefix]), credentials=FixedToken())
+    source = open_http(server.url, credentials=FixedToken())
     leading = asyncio.ensure_future(source.get(ChunkReference(f"{server.url}/x")))
     await asked.wait()
     others = [asyncio.ensure_future(source.get(ChunkReference(f"{server.url}/x"))) for _ in range(5)]
     await asyncio.sleep(0)
     leading.cancel()
     assert await asyncio.wait_for(asyncio.gather(*others), timeout=20) == [b"x"] * 5
-    await source.aclose()
 
 
 async def test_no_signature_shows_anywhere(read, source, double, caplog):

@@ -2,8 +2,6 @@
 
 import pytest
 
-from cubegate.chunks.address import AllowList, parse_address
-from cubegate.chunks.http import HTTPObjects
 from cubegate.chunks.source import ChunkReference, ObjectState
 from cubegate.chunks.validators import precondition, validator_of
 from cubegate.errors import UpstreamChanged, UpstreamMismatch, UpstreamRefused
@@ -11,20 +9,6 @@ from cubegate.errors import UpstreamChanged, UpstreamMismatch, UpstreamRefused
 BODY = bytes(range(100))
 DATE = "Wed, 21 Oct 2015 07:28:00 GMT"
 LATER = "Wed, 21 Oct 2015 07:28:01 GMT"
-
-
-@pytest.fixture
-async def open_http():
-    sources = []
-
-    def open_one(*urls):
-        addresses = [parse_address(url) for url in urls]
-        sources.append(HTTPObjects(addresses[0], AllowList(addresses)))
-        return sources[-1]
-
-    yield open_one
-    for source in sources:
-        await source.aclose()
 
 
 @pytest.fixture
