@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from cubegate.chunks.source import ChunkReference, ObjectSource
 from cubegate.errors import UpstreamError
+from cubegate.index.builders.geotiff import build_from_geotiff
 from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json
 from cubegate.index.builders.kerchunk_parquet import build_from_kerchunk_parquet
 from cubegate.index.checksums import DecoderOf, take_checksums
@@ -19,6 +20,7 @@ from cubegate.index.small_arrays import inline_small_arrays
 from cubegate.index.validators import record_validators
 
 PARQUET_SUFFIXES = (".parq", ".parquet")
+TIFF_SUFFIXES = (".tif", ".tiff")
 
 
 async def build_index(
@@ -34,7 +36,7 @@ async def build_index(
     checksums: DecoderOf | None = None,
     progress: Progress = silent,
 ) -> Index:
-    """Build the index of a kerchunk JSON file or Parquet store at `url`.
+    """Build the index of a kerchunk JSON file, a Parquet store or a GeoTIFF at `url`.
 
     Small coordinates are copied into the index, and fill values are settled as `fill` says; with
     "auto" arrays that the references lost are left out. A coordinate that cannot be read fails the
@@ -47,6 +49,12 @@ async def build_index(
         UpstreamError: the references, or something that they name and that is asked for, cannot be read.
     """
     url = url.rstrip("/")
+    if urlsplit(url).path.lower().endswith(TIFF_SUFFIXES):
+        # a TIFF says itself what its fill is, and its builder records the validator
+        index = await build_from_geotiff(source, url, check_url=check_url)
+        return (
+            index if checksums is None else await take_checksums(index, source, checksums, progress=progress)
+        )
     if urlsplit(url).path.endswith(PARQUET_SUFFIXES):
         index = await build_from_kerchunk_parquet(
             source,
