@@ -119,3 +119,7 @@ class CorruptChunk(UpstreamError):
 
 class CorruptIndex(UpstreamError):
     """A part of an index file is lost, cut or changed: its checksum does not match."""
+
+
+class RechunkFailed(CubegateError):
+    """A cube could not be written as a store of its own, or reads back differently."""

@@ -1,17 +1,18 @@
-"""The commands that turn an archive into a cube: search and build, one module an archive."""
+"""The commands that make cubes: search and build, one module an archive, and rechunk."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from cubegate.archive_commands import opera
+from cubegate.archive_commands.rechunk import add_rechunk
 
 SEARCHES = (opera,)
 BUILDS = (opera,)
 
 
 def add_archive_commands(commands: Any) -> None:
-    """Add search and build to the subparsers `commands`."""
+    """Add search, build and rechunk to the subparsers `commands`."""
     search = commands.add_parser("search", help="list what an archive has")
     kinds = search.add_subparsers(required=True, metavar="KIND")
     for module in SEARCHES:
@@ -20,3 +21,4 @@ def add_archive_commands(commands: Any) -> None:
     kinds = build.add_subparsers(required=True, metavar="KIND")
     for module in BUILDS:
         module.add_build(kinds)
+    add_rechunk(commands)

@@ -92,10 +92,11 @@ class Datacube:
         """Return the Zarr documents of the cube; with `plain`, of its form without codecs."""
         if plain not in self._documents:
             hierarchy = plain_hierarchy(self.store.hierarchy) if plain else self.store.hierarchy
-            self._documents[plain] = await asyncio.to_thread(ZarrDocuments, hierarchy, self._crs_of_arrays())
+            self._documents[plain] = await asyncio.to_thread(ZarrDocuments, hierarchy, self.crs_of_arrays())
         return self._documents[plain]
 
-    def _crs_of_arrays(self) -> dict[str, str]:
+    def crs_of_arrays(self) -> dict[str, str]:
+        """Return the CRS of each georeferenced array, as WKT, by path."""
         found: dict[str, str] = {}
         settings = self.grid_settings
         for group in self.store.hierarchy.groups:
