@@ -92,28 +92,57 @@ async def build_cube(
         InvalidReference: granules cannot be read or do not fit together; the message names them.
         OSError: a file cannot be written.
     """
+    indexes = await read_parts(plan, parts, source, check_url=check_url, progress=progress)
+    layers = [
+        Layer(part.name, index, part.time, part.along) for part, index in zip(parts, indexes, strict=True)
+    ]
+    progress("Stacking", 0, 1)
+    index = await asyncio.to_thread(stack_layers, layers, allow_gaps=plan.allow_gaps)
+    await write_cube(plan, index)
+    return index
+
+
+async def read_parts(
+    plan: Plan,
+    parts: Sequence[Part],
+    source: ObjectSource,
+    *,
+    check_url: Callable[[str], None],
+    progress: Progress,
+) -> list[Index]:
+    """Return the index of each of `parts`; see `build_cube`.
+
+    Raises:
+        InvalidReference: granules cannot be read; the message names them.
+        OSError: a file cannot be written.
+    """
     plan.parts.mkdir(parents=True, exist_ok=True)
     built = await run_all(
-        (_layer(plan, part, source, check_url) for part in parts),
+        (_read_part(plan, part, source, check_url) for part in parts),
         in_flight=_IN_FLIGHT,
         report=lambda done, total: progress("Reading references of granules", done, total),
     )
     failures = [each for each in built if isinstance(each, str)]
     if failures:
         raise InvalidReference(_failed(failures, len(parts)))
-    layers = [each for each in built if isinstance(each, Layer)]
-    progress("Stacking", 0, 1)
-    index = await asyncio.to_thread(stack_layers, layers, allow_gaps=plan.allow_gaps)
+    return [each for each in built if isinstance(each, Index)]
+
+
+async def write_cube(plan: Plan, index: Index) -> None:
+    """Write the index and then the collection file, and remove what was kept of the granules.
+
+    Raises:
+        OSError: a file cannot be written.
+    """
     await asyncio.to_thread(write_index, index, plan.index)
     await asyncio.to_thread(write_collection, plan.collection, plan.document)
     await asyncio.to_thread(shutil.rmtree, plan.parts)
-    return index
 
 
-async def _layer(
+async def _read_part(
     plan: Plan, part: Part, source: ObjectSource, check_url: Callable[[str], None]
-) -> Layer | str:
-    """Return the layer of one granule, or what is wrong with it."""
+) -> Index | str:
+    """Return the index of one granule, or what is wrong with it."""
     identity = hashlib.sha256(f"{part.name}\n{part.references}".encode()).hexdigest()[:16]
     kept = plan.parts / f"{identity}.index"
     try:
@@ -123,7 +152,7 @@ async def _layer(
             await asyncio.to_thread(write_index, index, kept)
     except CubegateError as error:
         return f"{part.name}: {error}"
-    return Layer(part.name, index, part.time, part.along)
+    return index
 
 
 def _failed(failures: Sequence[str], count: int) -> str:
