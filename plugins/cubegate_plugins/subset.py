@@ -63,12 +63,12 @@ async def read_box(
     output_format = choose_format(formats, asked.format or "netcdf", "cube")
     plan = await cube.plan(asked.group, asked.query, limits)
     selection = await plan.enforce()
-    provenance = {"title": cube.title, "dataset": cube.id, "version": cube.version}
+    about = {"title": cube.title, "dataset": cube.id, "version": cube.version, **asked.conditions}
 
     async def produce() -> Result:
         loaded = await selection.load()
         return Result(
-            "cube", loaded.dataset, loaded.x, loaded.y, loaded.time, loaded.crs, provenance, asked.options
+            "cube", loaded.dataset, loaded.x, loaded.y, loaded.time, loaded.crs, about, asked.options
         )
 
     return await respond(

@@ -127,12 +127,12 @@ async def _answer(
     output_format = choose_format(formats, asked.format or "json", shape)
     plan = await cube.plan(asked.group, asked.query, limits)
     selection = await plan.enforce()
-    provenance = {"title": cube.title, "dataset": cube.id, "version": cube.version}
+    about = {"title": cube.title, "dataset": cube.id, "version": cube.version, **asked.conditions}
 
     async def produce() -> Result:
         loaded = await selection.load()
         return Result(
-            shape, loaded.dataset, loaded.x, loaded.y, loaded.time, loaded.crs, provenance, asked.options
+            shape, loaded.dataset, loaded.x, loaded.y, loaded.time, loaded.crs, about, asked.options
         )
 
     return await respond(

@@ -14,19 +14,18 @@ import xarray as xr
 from cubegate.errors import BudgetExceeded, InvalidParameter
 from cubegate.query.bounds import clip
 from cubegate.query.crs import Bounds
-from cubegate.query.cube import CubeQuery, select_cube
+from cubegate.query.cube import CubeQuery
+from cubegate.query.filtering import AnyQuery, select
 from cubegate.query.grid import Grid
 from cubegate.query.in_thread import in_thread
 from cubegate.query.interval import iso, order_times, parse_interval
-from cubegate.query.position import Points, PositionQuery, select_position
+from cubegate.query.position import Points, PositionQuery
 from cubegate.query.selection import Selection
 from cubegate.query.variables import GridSettings, choose_variables
 
 ATTEMPTS = 40
 # leaves room for what rounding to whole chunks adds
 MARGIN = 0.9
-
-AnyQuery = CubeQuery | PositionQuery
 
 
 class Limits(Protocol):
@@ -124,13 +123,6 @@ def plan_query(dataset: xr.Dataset, settings: GridSettings, query: AnyQuery, lim
     return Plan(selection, price(selection), Advisor(dataset, grid, variables, limits), query)
 
 
-def select(dataset: xr.Dataset, grid: Grid, variables: tuple[str, ...], query: AnyQuery) -> Selection:
-    """Select what either kind of query asks for; see `select_cube` and `select_position`."""
-    if isinstance(query, CubeQuery):
-        return select_cube(dataset, grid, variables, query)
-    return select_position(dataset, grid, variables, query)
-
-
 @dataclass(frozen=True, eq=False)
 class Advisor:
     """Finds a smaller query that fits, by pricing some: no advice is given untried."""
@@ -151,8 +143,9 @@ class Advisor:
             start = "One point at once would fit"
         parts = self.narrow(query)
         if parts is None and len(self.variables) > 1:
-            rest = dataclasses.replace(self, variables=self.variables[:1]).narrow(query)
-            parts = None if rest is None else [f"variables={self.variables[0]}", *rest]
+            first = self._first_on_grid()
+            rest = dataclasses.replace(self, variables=(first,)).narrow(query)
+            parts = None if rest is None else [f"variables={first}", *rest]
         if parts is None:
             return "Select the other dimensions by name, or ask the operator for higher limits."
         return f"{start} with {' and '.join(parts)}."
@@ -174,6 +167,12 @@ class Advisor:
             return None
         box = self._smaller(dataclasses.replace(query, interval=parse_interval(first)))
         return None if box is None else [f"datetime={first}", box]
+
+    def _first_on_grid(self) -> str:
+        """The first variable that a mask, or another crs, can apply to."""
+        both = {self.grid.x.name, self.grid.y.name}
+        on_grid = [name for name in self.variables if both <= set(self.dataset.variables[name].dims)]
+        return [*on_grid, *self.variables][0]
 
     def _price(self, query: AnyQuery) -> Price:
         return price(select(self.dataset, self.grid, self.variables, query))

@@ -10,11 +10,12 @@ from pyproj import CRS
 
 from cubegate.errors import InvalidParameter
 from cubegate.query.bounds import find_window
+from cubegate.query.conditions import Condition
 from cubegate.query.crs import Bounds
 from cubegate.query.grid import Grid
 from cubegate.query.interval import Interval
 from cubegate.query.reproject import Target, find_target
-from cubegate.query.selection import Indexer, Selection, lead_time, plan_reads
+from cubegate.query.selection import Indexer, Selection, Times, lead_time, plan_reads
 from cubegate.query.selectors import read_selectors
 from cubegate.query.variables import select_times, with_time
 
@@ -38,13 +39,18 @@ class CubeQuery:
     known: tuple[str, ...] = ()
     target_crs: CRS | None = None
     resampling: str = "nearest"
+    where: tuple[Condition, ...] = ()
+    mask: tuple[Condition, ...] = ()
 
 
-def select_cube(dataset: xr.Dataset, grid: Grid, variables: tuple[str, ...], query: CubeQuery) -> Selection:
-    """Select the box of `variables`; nothing is read.
+def select_cube(
+    dataset: xr.Dataset, grid: Grid, variables: tuple[str, ...], query: CubeQuery, times: Times | None = None
+) -> Selection:
+    """Select the box of `variables`; nothing is read, and conditions are left to `filtering.select`.
 
-    The grid mapping variable is a coordinate of the answer. Where the box crosses the seam of
-    a grid's longitudes, they are written such that they go on over it.
+    `times` are indices along time, instead of the query's interval. The grid mapping variable is
+    a coordinate of the answer. Where the box crosses the seam of a grid's longitudes, they are
+    written such that they go on over it.
 
     Raises:
         InvalidParameter: the box does not meet the grid, or another part does not fit the dataset.
@@ -55,7 +61,7 @@ def select_cube(dataset: xr.Dataset, grid: Grid, variables: tuple[str, ...], que
         read_selectors(dataset, grid, variables, query.selectors, query.known)
     )
     indexers |= {grid.x.name: window.x, grid.y.name: window.y}
-    times = select_times(dataset, grid, query.interval)
+    times = select_times(dataset, grid, query.interval) if times is None else times
     if grid.time_dim is not None:
         indexers[grid.time_dim] = times
     subset = dataset[list(variables)]
@@ -95,10 +101,10 @@ def _with_grid_mapping(dataset: xr.Dataset, selected: xr.Dataset, grid: Grid, ti
     selected = selected.transpose(
         *([time] if time else []), ..., grid.y.name, grid.x.name, missing_dims="ignore"
     )
-    return _without_dangling(selected)
+    return without_dangling(selected)
 
 
-def _without_dangling(selected: xr.Dataset) -> xr.Dataset:
+def without_dangling(selected: xr.Dataset) -> xr.Dataset:
     """Drop attributes that refer to variables which are not part of the answer."""
     selected = selected.copy(deep=False)
     known = set(selected.variables)

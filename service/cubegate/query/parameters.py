@@ -11,6 +11,7 @@ from typing import Any
 from pyproj import CRS
 
 from cubegate.errors import InvalidParameter
+from cubegate.query.conditions import Condition, parse_conditions
 from cubegate.query.crs import Bounds, lonlat, parse_crs, same_crs
 from cubegate.query.cube import CubeQuery
 from cubegate.query.interval import Interval, parse_interval
@@ -57,6 +58,19 @@ DATETIME = Parameter(
     "A time, date, month or year, or an interval `start/end`, `start/..`, `../end`.",
     "2020-01-01/..",
 )
+WHERE = Parameter(
+    "where",
+    "Only dates whose variables meet all conditions, as in `date_dt<60d,satellite_img1='1A'`: a name, one "
+    "of `= != < <= > >=`, and a number, a duration (`60d`, `12h`, `30m`, `10s`), a date or a text. May be "
+    "repeated.",
+    "date_dt<60d",
+)
+MASK = Parameter(
+    "mask",
+    "Only cells that meet all conditions on variables of the grid; others are missing: a name, for what is "
+    "not zero, or a comparison as in `where`. May be repeated.",
+    "temporal_coherence>=0.6",
+)
 GROUP = Parameter("group", "The group of the dataset, where it has several.", "")
 FORMAT = Parameter("f", "The output format.", "csv")
 BBOX = Parameter(
@@ -73,9 +87,12 @@ RESAMPLING = Parameter(
 )
 COMPRESS = Parameter("compress", "NetCDF: the deflate level, 0 to 9.", "4")
 
-TABLE_PARAMETERS = (POINT_CRS, VARIABLES, DATETIME, FORMAT, GROUP)
+TABLE_PARAMETERS = (POINT_CRS, VARIABLES, DATETIME, WHERE, MASK, FORMAT, GROUP)
 POSITION_PARAMETERS = (LON, LAT, X, Y, COORDS, *TABLE_PARAMETERS)
-CUBE_PARAMETERS = (BBOX, BBOX_CRS, CRS_OUT, RESAMPLING, VARIABLES, DATETIME, FORMAT, COMPRESS, GROUP)
+CUBE_PARAMETERS = (
+    BBOX, BBOX_CRS, CRS_OUT, RESAMPLING, VARIABLES, DATETIME, WHERE, MASK, FORMAT, COMPRESS, GROUP
+)  # fmt: skip
+REPEATED = (WHERE.name, MASK.name)
 
 
 @dataclass(frozen=True)
@@ -87,6 +104,12 @@ class Request:
     group: str
     options: Mapping[str, Any]
 
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The conditions that the answer meets, by parameter, for its provenance."""
+        named = {"where": self.query.where, "mask": self.query.mask}
+        return {name: ", ".join(map(str, each)) for name, each in named.items() if each}
+
 
 def read_position(items: Iterable[tuple[str, str]]) -> Request:
     """Read the parameters of a query for one point.
@@ -94,6 +117,7 @@ def read_position(items: Iterable[tuple[str, str]]) -> Request:
     Raises:
         InvalidParameter: one is missing, malformed, given twice or contradicts another.
     """
+    items = list(items)
     given = _once(items)
     query = PositionQuery(
         _read_point(given),
@@ -101,6 +125,7 @@ def read_position(items: Iterable[tuple[str, str]]) -> Request:
         _read_interval(given),
         _others(given, POSITION_PARAMETERS),
         _names(POSITION_PARAMETERS),
+        **_read_conditions(items),
     )
     return Request(query, given.get("f"), given.get("group", ""), {})
 
@@ -111,6 +136,7 @@ def read_table(items: Iterable[tuple[str, str]], points: Points) -> Request:
     Raises:
         InvalidParameter: as `read_position`.
     """
+    items = list(items)
     given = _once(items)
     query = PositionQuery(
         points,
@@ -118,6 +144,7 @@ def read_table(items: Iterable[tuple[str, str]], points: Points) -> Request:
         _read_interval(given),
         _others(given, TABLE_PARAMETERS),
         _names(TABLE_PARAMETERS),
+        **_read_conditions(items),
     )
     return Request(query, given.get("f"), given.get("group", ""), {})
 
@@ -128,6 +155,7 @@ def read_cube(items: Iterable[tuple[str, str]]) -> Request:
     Raises:
         InvalidParameter: as `read_position`.
     """
+    items = list(items)
     given = _once(items)
     named = given.get("bbox-crs", "OGC:CRS84")
     resampling = given.get("resampling", "nearest")
@@ -141,6 +169,7 @@ def read_cube(items: Iterable[tuple[str, str]]) -> Request:
         known=_names(CUBE_PARAMETERS),
         target_crs=parse_crs(given["crs"], "crs") if "crs" in given else None,
         resampling=resampling,
+        **_read_conditions(items),
     )
     options = {"compress": _read_level(given["compress"])} if "compress" in given else {}
     return Request(query, given.get("f"), given.get("group", ""), options)
@@ -190,6 +219,8 @@ def read_crs(items: Iterable[tuple[str, str]]) -> CRS | None:
 def _once(items: Iterable[tuple[str, str]]) -> dict[str, str]:
     given: dict[str, str] = {}
     for name, text in items:
+        if name in REPEATED:
+            continue
         if name in given:
             raise InvalidParameter(name, f"The parameter {name[:80]!r} is given more than once.")
         given[name] = text
@@ -229,6 +260,10 @@ def _read_variables(given: Mapping[str, str]) -> tuple[str, ...] | None:
     if "variables" not in given:
         return None
     return tuple(name for part in given["variables"].split(",") if (name := part.strip()))
+
+
+def _read_conditions(items: list[tuple[str, str]]) -> dict[str, tuple[Condition, ...]]:
+    return {name: parse_conditions([text for key, text in items if key == name], name) for name in REPEATED}
 
 
 def _read_interval(given: Mapping[str, str]) -> Interval | None:

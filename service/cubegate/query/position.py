@@ -13,10 +13,11 @@ from pyproj import CRS
 
 from cubegate.errors import InvalidParameter
 from cubegate.query.bounds import extent_text
+from cubegate.query.conditions import Condition
 from cubegate.query.crs import check_degrees, lonlat, separation, transform_points
 from cubegate.query.grid import Grid, Pixel
 from cubegate.query.interval import Interval
-from cubegate.query.selection import Indexer, Selection, lead_time, plan_point_reads
+from cubegate.query.selection import Indexer, Selection, Times, lead_time, plan_point_reads
 from cubegate.query.selectors import read_selectors
 from cubegate.query.variables import select_times, with_time
 
@@ -55,16 +56,23 @@ class PositionQuery:
     interval: Interval | None = None
     selectors: Mapping[str, str] = field(default_factory=dict)
     known: tuple[str, ...] = ()
+    where: tuple[Condition, ...] = ()
+    mask: tuple[Condition, ...] = ()
 
 
 def select_position(
-    dataset: xr.Dataset, grid: Grid, variables: tuple[str, ...], query: PositionQuery
+    dataset: xr.Dataset,
+    grid: Grid,
+    variables: tuple[str, ...],
+    query: PositionQuery,
+    times: Times | None = None,
 ) -> Selection:
-    """Select the series of `variables` at the query's points; nothing is read.
+    """Select the series of `variables` at the query's points; nothing is read, no condition applied.
 
-    The answer has the shape `series` for one point and `points` for a table of them, with the
-    coordinates that `Result` promises; the table has `requested_x` and `requested_y` too, and
-    `id` where the client gave ids. `distance` is left out where the grid's unit is unknown.
+    `times` are indices along time, instead of the query's interval. The answer has the shape
+    `series` for one point and `points` for a table of them, with the coordinates that `Result`
+    promises; the table has `requested_x` and `requested_y` too, and `id` where the client gave ids.
+    `distance` is left out where the grid's unit is unknown.
 
     Raises:
         InvalidParameter: a point is outside the grid, or another part does not fit the dataset.
@@ -75,7 +83,7 @@ def select_position(
     pixels = [_pixel(grid, points, number, *place) for number, place in enumerate(zip(*asked, strict=True))]
     columns = np.array([(pixel.iy, pixel.ix) for pixel in pixels], np.intp)
     fixed: dict[str, Indexer] = dict(read_selectors(dataset, grid, variables, query.selectors, query.known))
-    times = select_times(dataset, grid, query.interval)
+    times = select_times(dataset, grid, query.interval) if times is None else times
     if grid.time_dim is not None:
         fixed[grid.time_dim] = times
     subset = _without_maps(dataset[list(variables)].reset_coords(_named_coords(dataset, variables)), grid)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal, Protocol
@@ -17,10 +17,12 @@ from cubegate.query.crs import name_crs
 from cubegate.query.grid import Grid
 from cubegate.query.in_thread import in_thread
 from cubegate.query.interval import order_times
+from cubegate.query.masking import Mask
 from cubegate.query.reproject import Target, reproject
 
 Shape = Literal["series", "points", "cube"]
 Indexer = int | slice | NDArray[np.integer[Any]]
+Times = slice | NDArray[np.intp]
 
 
 class Cost(Protocol):
@@ -63,6 +65,9 @@ class Selection:
         crs: of x and y, by code or WKT; empty where it is unknown.
         reads: what loading will read.
         target: the grid that loading will reproject to, None for the grid's own.
+        mask: what loading will make missing; None where all is kept.
+        narrow: reads the conditions on dates and selects those that meet them, which loading then
+            reads instead; None where there are no conditions.
     """
 
     shape: Shape
@@ -73,6 +78,8 @@ class Selection:
     crs: str
     reads: tuple[Read, ...] = ()
     target: Target | None = None
+    mask: Mask | None = None
+    narrow: Callable[[], Awaitable[Selection]] | None = None
 
     @property
     def cells(self) -> int:
@@ -85,30 +92,38 @@ class Selection:
 
     @property
     def nbytes(self) -> int:
-        """The size in memory of what `load` reads, decoded, and of what it reprojects that to."""
-        read = self.dataset.nbytes
+        """The size in memory of what `load` reads, decoded, and of what it masks and reprojects that to."""
+        read = self.dataset.nbytes + (0 if self.mask is None else self.mask.nbytes(self.dataset))
         if self.target is None:
             return read
         box = self.dataset.sizes[self.x] * self.dataset.sizes[self.y]
         return read + math.ceil(read / box * self.target.width * self.target.height)
 
     async def load(self) -> Selection:
-        """Read everything, concurrently, sort by time (stable), and reproject where asked.
+        """Read everything, concurrently; then mask, sort by time (stable) and reproject where asked.
 
         Raises:
             UpstreamError: a chunk could not be read.
-            InvalidParameter, NotAcceptable: a variable cannot be reprojected.
+            InvalidParameter: no date meets the conditions.
+            InvalidParameter, NotAcceptable: a variable cannot be masked or reprojected.
         """
-        # a copy, so that nothing read stays behind in the variables of the shared dataset
+        if self.narrow is not None:
+            return await (await self.narrow()).load()
+        # copies, so that nothing read stays behind in the variables of the shared dataset
         loaded = self.dataset.copy(deep=False)
-        await asyncio.gather(*[_load(variable) for variable in loaded.variables.values()])
+        masks = xr.Dataset() if self.mask is None else self.mask.dataset.copy(deep=False)
+        read = (*loaded.variables.values(), *masks.variables.values())
+        await asyncio.gather(*[load_variable(variable) for variable in read])
+        if self.mask is not None:
+            loaded = await in_thread(partial(self.mask.apply, loaded, masks))
+            del masks, read
         if self.time is not None:
             order = order_times(loaded[self.time].values)
             loaded = loaded if order is None else loaded.isel({self.time: order})
         for variable in loaded.variables.values():
             for key in ("encoded_array", "preferred_chunks"):
                 variable.encoding.pop(key, None)
-        done = replace(self, dataset=loaded, reads=())
+        done = replace(self, dataset=loaded, reads=(), mask=None)
         return done if self.target is None else await in_thread(partial(done.reprojected, self.target))
 
     def reprojected(self, target: Target) -> Selection:
@@ -118,7 +133,8 @@ class Selection:
         return replace(self, dataset=dataset, x=x, y=y, crs=name_crs(target.crs), target=None)
 
 
-async def _load(variable: xr.Variable) -> None:
+async def load_variable(variable: xr.Variable) -> None:
+    """Read a variable in place."""
     try:
         await variable.load_async()
     except NotImplementedError:
