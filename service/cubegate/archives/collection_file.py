@@ -1,9 +1,9 @@
-"""Writes the collection file that mounts a cube."""
+"""Writes the collection files that mount cubes."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,38 @@ def write_collection(path: Path, document: Mapping[str, Any]) -> None:
     Raises:
         OSError: it cannot be written.
     """
+    write_collections([(path, document)])
+
+
+def write_collections(files: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
+    """Write each document to its path, in this order, each whole; none where one finds no room.
+
+    Raises:
+        OSError: they cannot be written.
+    """
+    made: list[tuple[Path, Path]] = []
+    try:
+        for path, document in files:
+            made.append((_write_beside(path, document), path))
+        for temporary, path in made:
+            temporary.replace(path)
+    finally:
+        for temporary, _ in made:
+            temporary.unlink(missing_ok=True)
+
+
+def _write_beside(path: Path, document: Mapping[str, Any]) -> Path:
     text = yaml.safe_dump(dict(document), sort_keys=False, allow_unicode=True)
     with tempfile.NamedTemporaryFile(
         "w", encoding="utf-8", dir=path.parent, prefix=f".{path.stem}.", delete=False
     ) as file:
-        file.write(text)
-    made = Path(file.name)
+        made = Path(file.name)
+        try:
+            file.write(text)
+            file.flush()
+        except OSError:
+            made.unlink(missing_ok=True)
+            raise
     # a temporary file is its owner's alone, and the server may be somebody else
     made.chmod(0o644)
-    made.replace(path)
+    return made
