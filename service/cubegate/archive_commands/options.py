@@ -71,3 +71,18 @@ def parse_bbox(text: str) -> tuple[float, float, float, float]:
             "bbox", f"{text[:80]!r} is no box.", accepted="west,south,east,north in degrees"
         )
     return west, south, east, north
+
+
+def parse_point(text: str) -> tuple[float, float]:
+    """Return the longitude and latitude of a point, degrees.
+
+    Raises:
+        InvalidParameter: `text` is no point.
+    """
+    try:
+        lon, lat = (float(part) for part in text.split(","))
+    except ValueError:
+        lon = lat = float("nan")
+    if not (-180 <= lon <= 180 and -90 <= lat <= 90):
+        raise InvalidParameter("point", f"{text[:80]!r} is no point.", accepted="lon,lat in degrees")
+    return lon, lat
