@@ -46,11 +46,15 @@ class Index:
 
     `version` is a content hash of metadata, URLs, tables and inlined data: equal for equal
     content, wherever and however the index is stored.
+
+    `hierarchy` is what the documents of `content` parse to, where that is known.
     """
 
-    def __init__(self, content: IndexContent, *, version: str | None = None) -> None:
+    def __init__(
+        self, content: IndexContent, *, version: str | None = None, hierarchy: Hierarchy | None = None
+    ) -> None:
         self.content = content
-        self.hierarchy = _read_hierarchy(content)
+        self.hierarchy = hierarchy or _read_hierarchy(content)
         self.version = version or content_hash(content)
         if content.validators is not None and len(content.validators) != len(content.urls):
             raise CorruptIndex("The index does not hold one validator for each granule.")

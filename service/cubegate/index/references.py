@@ -164,6 +164,16 @@ class ReferenceCollector:
         skipped: Mapping[str, str],
     ) -> Index:
         """Return the index; equal references give an equal index, in whatever order they came."""
+        return Index(self.content(groups=groups, arrays=arrays, skipped=skipped))
+
+    def content(
+        self,
+        *,
+        groups: Mapping[str, Mapping[str, Any]],
+        arrays: Mapping[str, StoredArray],
+        skipped: Mapping[str, str],
+    ) -> IndexContent:
+        """Return what the index holds."""
         urls = sorted(self._numbers)
         rank = np.zeros(len(urls), dtype=GRANULE_TYPE)
         for position, url in enumerate(urls):
@@ -176,7 +186,7 @@ class ReferenceCollector:
             tables[path] = table_in_c_order(references.array, rows)
         items = {path: table.offset.all() for path, table in tables.items()}
         laid_out, inline = lay_out_inlined(tables, lambda path, row: self._inline[int(items[path][row])])
-        content = IndexContent(
+        return IndexContent(
             groups=groups,
             arrays=arrays,
             tables=laid_out,
@@ -184,7 +194,6 @@ class ReferenceCollector:
             inline=inline,
             skipped=skipped,
         )
-        return Index(content)
 
 
 def check_range(offset: Any, length: Any, key: str) -> None:

@@ -32,7 +32,7 @@ from cubegate.index.references import ArrayReferences, ReferenceCollector, check
 from cubegate.index.table import UNALLOCATED, WHOLE_OBJECT
 
 _REFERENCES = "refs"
-_CONSOLIDATED = ".zmetadata"
+CONSOLIDATED = ".zmetadata"
 _FORMAT_NAMES = frozenset({"version", "templates", "gen", _REFERENCES})
 _MAX_OWNERS = 2**16
 # blocks of text: 8 MiB
@@ -76,7 +76,7 @@ def build_from_kerchunk_json(
     inside = found.where()
     documents = read_documents(_metadata_documents(found.documents[inside]), group)
     collector = ReferenceCollector(base_url=base_url, check_url=check_url)
-    chunks = _Chunks(documents, group, collector)
+    chunks = ChunkMembers(documents, group, collector)
     for batch in batches("Reading references"):
         if batch.inside == inside:
             chunks.read(batch.members)
@@ -98,7 +98,7 @@ class _Metadata:
     def read(self, batch: Batch) -> None:
         documents = self.documents[batch.inside]
         for key, value in batch.members:
-            if key.rpartition("/")[2] in METADATA_NAMES or key == _CONSOLIDATED:
+            if key.rpartition("/")[2] in METADATA_NAMES or key == CONSOLIDATED:
                 self.length += len(key) + measure(value, key)
                 if self.length > MAX_METADATA_LENGTH:
                     raise InvalidReference(
@@ -134,14 +134,19 @@ def _enter_once(found: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _metadata_documents(values: Mapping[str, Any]) -> dict[str, Any]:
-    found = {key: value for key, value in values.items() if key != _CONSOLIDATED}
-    if not found and _CONSOLIDATED in values:
-        consolidated = parse_document(values[_CONSOLIDATED], _CONSOLIDATED, max_length=MAX_METADATA_LENGTH)
-        return parse_document(consolidated.get("metadata"), _CONSOLIDATED, max_length=MAX_METADATA_LENGTH)
-    return {key: _metadata_value(value, key) for key, value in found.items()}
+    found = {key: value for key, value in values.items() if key != CONSOLIDATED}
+    if not found and CONSOLIDATED in values:
+        consolidated = parse_document(values[CONSOLIDATED], CONSOLIDATED, max_length=MAX_METADATA_LENGTH)
+        return parse_document(consolidated.get("metadata"), CONSOLIDATED, max_length=MAX_METADATA_LENGTH)
+    return {key: metadata_value(value, key) for key, value in found.items()}
 
 
-def _metadata_value(value: Any, key: str) -> Any:
+def metadata_value(value: Any, key: str) -> Any:
+    """Return a metadata document as it is held: text, bytes or an object.
+
+    Raises:
+        InvalidReference: it is not in the reference file itself.
+    """
     if isinstance(value, list):
         raise InvalidReference(f"The metadata document {key!r} is not in the reference file itself.")
     return _inline_bytes(value, key) if isinstance(value, str) else value
@@ -156,7 +161,7 @@ class _Owner:
     collected: ArrayReferences
 
 
-class _Chunks:
+class ChunkMembers:
     """Enters the chunks of those arrays that can be served; `group` is the root."""
 
     def __init__(self, documents: Documents, group: str, collector: ReferenceCollector) -> None:
@@ -169,13 +174,33 @@ class _Chunks:
         self._owners: dict[str, _Owner | None] = {}
 
     def read(self, members: Members) -> None:
+        """Enter those of `members` that are chunks.
+
+        Raises:
+            InvalidReference: one is malformed, or entered already.
+        """
         for key, value in members:
             folder, _, name = key.rpartition("/")
-            if name in METADATA_NAMES or key == _CONSOLIDATED:
+            if name in METADATA_NAMES or key == CONSOLIDATED:
                 continue
             owner = self._owners[folder] if folder in self._owners else self._find_owner(folder, key)
             if owner is not None:
                 self._enter(owner, key, value)
+
+    def place(self, key: str) -> tuple[str, int] | None:
+        """Return the path of the array and the number of the chunk of a key; None where it is not served.
+
+        Raises:
+            InvalidReference: it is the key of no chunk.
+        """
+        owner = self._find_owner(key.rpartition("/")[0], key)
+        if owner is None:
+            return None
+        return owner.collected.array.path, owner.keys.number(key[owner.skip :])
+
+    def collected(self, path: str) -> ArrayReferences:
+        """Return what has been entered of the array at `path`."""
+        return self._arrays[path].collected
 
     def _find_owner(self, folder: str, key: str) -> _Owner | None:
         if not key.startswith(self._prefix):
