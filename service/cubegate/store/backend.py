@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 from xarray.backends import BackendArray
+from xarray.coders import CFTimedeltaCoder
 from xarray.core import indexing
 
 from cubegate.errors import InvalidMetadata, NotFound
@@ -131,8 +132,10 @@ def _is_eager(array: ArrayMetadata) -> bool:
 
 def _decode(variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> xr.Dataset:
     raw = xr.Dataset(variables, attrs=attributes)
+    # days of separation are numbers in days: older releases of xarray would take them for timedelta64
+    durations = CFTimedeltaCoder(decode_via_units=False)
     try:
-        return xr.decode_cf(raw)
+        return xr.decode_cf(raw, decode_timedelta=durations)
     except (ValueError, OverflowError) as error:
         logger.warning("times are left as numbers, since they cannot be decoded: %s", type(error).__name__)
         return xr.decode_cf(raw, decode_times=False)
