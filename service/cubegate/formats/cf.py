@@ -137,7 +137,8 @@ def _attribute(value: Any) -> Any:
 
 def _global_attributes(result: Result) -> dict[str, Any]:
     facts = {key.replace("/", "_"): value for key, value in origin(result).items()}
-    named = {"dataset": "cubegate_dataset", "version": "cubegate_dataset_version"}
+    named = {"dataset": "cubegate_dataset", "version": "cubegate_dataset_version",
+             "where": "cubegate_where", "mask": "cubegate_mask"}  # fmt: skip
     attributes = _attributes(result.dataset.attrs, packed=False)
     attributes.update({named.get(key, key): value for key, value in facts.items()})
     which = f"dataset {facts.get('dataset', '')} version {facts.get('version', '')}"

@@ -49,7 +49,7 @@ def short_time(text: str) -> str:
 
 
 def headings(result: Result, contents: Contents) -> tuple[str, str]:
-    """The title of a figure, and the line below it: where, in which CRS, which version."""
+    """The title of a figure, and the line below it: where, in which CRS, which version, what conditions."""
     facts = origin(result)
     title = facts.get("title") or facts.get("dataset") or ""
     crs = result.crs if len(result.crs) < 40 else "own CRS"
@@ -62,6 +62,7 @@ def headings(result: Result, contents: Contents) -> tuple[str, str]:
         ]
     version = facts.get("version", "")
     parts += [crs, *([f"version {version[:12]}"] if version else [])]
+    parts += [f"{name} {facts[name]}" for name in ("where", "mask") if name in facts]
     return drawable(title), drawable(" · ".join(part for part in parts if part))
 
 

@@ -29,7 +29,8 @@ class Result:
         x, y, time: the dimension names of the grid; time is None where the cube has none.
         crs: of x and y, as `EPSG:32611` where it has a code and as WKT otherwise; empty where the
             cube has none.
-        provenance: facts for headers and attributes: dataset, version, title, source.
+        provenance: facts for headers and attributes: dataset, version, title, source, and the
+            conditions that the values meet (where, mask).
         options: what the request asked of the format (say `compress`), already parsed.
     """
 
