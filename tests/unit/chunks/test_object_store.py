@@ -1,11 +1,7 @@
 """Reads S3 with and without credentials, and judges what a faulty endpoint answers."""
 
-import json
-from uuid import uuid4
-
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
+from tests.s3_server import checked_access, connect, new_keys, running_s3
 
 from cubegate.chunks.address import parse_address
 from cubegate.chunks.object_store import S3Objects
@@ -23,46 +19,21 @@ from cubegate.settings import CredentialSettings
 
 BODY = bytes(range(100))
 META = ['ETag: "a"', "Last-Modified: Wed, 21 Oct 2015 07:28:00 GMT"]
-READ_ALL = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {"Effect": "Allow", "Action": "s3:*", "Resource": ["arn:aws:s3:::private", "arn:aws:s3:::private/*"]}
-    ],
-}
-
-
-def connect(service, endpoint):
-    return boto3.client(
-        service,
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="setup",
-        aws_secret_access_key="setup",
-    )
 
 
 @pytest.fixture
-def private(monkeypatch):
+def private():
     """An S3 endpoint with a private bucket, and the keys of the one user who may read it."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    s3, iam = connect("s3", endpoint), connect("iam", endpoint)
-    for bucket in ("private", "other"):
-        s3.create_bucket(Bucket=bucket)
-        s3.put_object(Bucket=bucket, Key="x.bin", Body=BODY)
-    # moto keeps its accounts for as long as the process runs.
-    reader = f"reader-{uuid4()}"
-    iam.create_user(UserName=reader)
-    iam.put_user_policy(UserName=reader, PolicyName="read", PolicyDocument=json.dumps(READ_ALL))
-    key = iam.create_access_key(UserName=reader)["AccessKey"]
-    s3.close()
-    iam.close()
-    # From here on, moto checks signatures and policies.
-    monkeypatch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)
-    yield endpoint, {"OUR_KEY": key["AccessKeyId"], "OUR_SECRET": key["SecretAccessKey"]}
-    server.stop()
+    with running_s3() as endpoint:
+        s3, iam = connect("s3", endpoint), connect("iam", endpoint)
+        for bucket in ("private", "other"):
+            s3.create_bucket(Bucket=bucket)
+            s3.put_object(Bucket=bucket, Key="x.bin", Body=BODY)
+        identifier, secret = new_keys(iam, "private")
+        s3.close()
+        iam.close()
+        with checked_access():
+            yield endpoint, {"OUR_KEY": identifier, "OUR_SECRET": secret}
 
 
 def keys(environment):

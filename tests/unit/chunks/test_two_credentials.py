@@ -3,13 +3,11 @@
 import contextlib
 import json
 from types import SimpleNamespace
-from uuid import uuid4
 
-import boto3
 import numpy as np
 import pytest
 from fsspec.implementations.reference import LazyReferenceMapper
-from moto.server import ThreadedMotoServer
+from tests.s3_server import checked_access, connect, new_keys, running_s3
 
 from cubegate.app import open_catalog
 from cubegate.chunks.source import ChunkReference
@@ -20,30 +18,6 @@ from cubegate.errors import UpstreamDenied
 from cubegate.settings import load_settings
 
 BUCKETS = ("a-references", "b-granules", "c-granules")
-
-
-def connect(service, endpoint):
-    return boto3.client(
-        service,
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="setup",
-        aws_secret_access_key="setup",
-    )
-
-
-def new_keys(iam, bucket):
-    """The keys of a new user, who may do everything to one bucket and nothing to others."""
-    resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
-    policy = {
-        "Version": "2012-10-17",
-        "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": resources}],
-    }
-    # moto keeps its accounts for as long as the process runs
-    user = f"{bucket}-{uuid4()}"
-    iam.create_user(UserName=user)
-    iam.put_user_policy(UserName=user, PolicyName="own", PolicyDocument=json.dumps(policy))
-    return iam.create_access_key(UserName=user)["AccessKey"]
 
 
 @pytest.fixture(scope="module")
@@ -68,29 +42,24 @@ def stack(make_stack, tmp_path_factory):
 @pytest.fixture(scope="module")
 def store(stack):
     """An S3 endpoint that checks signatures and policies, with the three buckets filled."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    s3, iam = connect("s3", endpoint), connect("iam", endpoint)
-    for bucket in BUCKETS:
-        s3.create_bucket(Bucket=bucket)
-        s3.put_object(Bucket=bucket, Key="x.bin", Body=bucket.encode())
-    for number, granule in enumerate(stack.granules):
-        bucket = BUCKETS[1] if number == 0 else BUCKETS[2]
-        s3.put_object(Bucket=bucket, Key=granule.name, Body=granule.read_bytes())
-    s3.put_object(Bucket=BUCKETS[0], Key="stack.json", Body=stack.references.read_bytes())
-    for file in stack.parquet.rglob("*"):
-        if file.is_file():
-            key = f"stack.parq/{file.relative_to(stack.parquet).as_posix()}"
-            s3.put_object(Bucket=BUCKETS[0], Key=key, Body=file.read_bytes())
-    keys = {bucket: new_keys(iam, bucket) for bucket in BUCKETS}
-    s3.close()
-    iam.close()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)
-        yield SimpleNamespace(endpoint=endpoint, keys=keys)
-    server.stop()
+    with running_s3() as endpoint:
+        s3, iam = connect("s3", endpoint), connect("iam", endpoint)
+        for bucket in BUCKETS:
+            s3.create_bucket(Bucket=bucket)
+            s3.put_object(Bucket=bucket, Key="x.bin", Body=bucket.encode())
+        for number, granule in enumerate(stack.granules):
+            bucket = BUCKETS[1] if number == 0 else BUCKETS[2]
+            s3.put_object(Bucket=bucket, Key=granule.name, Body=granule.read_bytes())
+        s3.put_object(Bucket=BUCKETS[0], Key="stack.json", Body=stack.references.read_bytes())
+        for file in stack.parquet.rglob("*"):
+            if file.is_file():
+                key = f"stack.parq/{file.relative_to(stack.parquet).as_posix()}"
+                s3.put_object(Bucket=BUCKETS[0], Key=key, Body=file.read_bytes())
+        keys = {bucket: new_keys(iam, bucket) for bucket in BUCKETS}
+        s3.close()
+        iam.close()
+        with checked_access():
+            yield SimpleNamespace(endpoint=endpoint, keys=keys)
 
 
 @pytest.fixture
@@ -98,8 +67,7 @@ def environment(store):
     """The keys as environment variables, KEY_0 and SECRET_0 for the first bucket."""
     found = {}
     for number, bucket in enumerate(BUCKETS):
-        found[f"KEY_{number}"] = store.keys[bucket]["AccessKeyId"]
-        found[f"SECRET_{number}"] = store.keys[bucket]["SecretAccessKey"]
+        found[f"KEY_{number}"], found[f"SECRET_{number}"] = store.keys[bucket]
     return found
 
 

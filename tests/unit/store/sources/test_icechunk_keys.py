@@ -14,7 +14,6 @@ import time
 from datetime import UTC, datetime
 from uuid import uuid4
 
-import boto3
 import h5py
 import icechunk
 import netCDF4
@@ -22,9 +21,9 @@ import numpy as np
 import pytest
 import zarr
 from moto.core import DEFAULT_ACCOUNT_ID
-from moto.server import ThreadedMotoServer
 from moto.sts.models import sts_backends
 from tests.earthdata_double.double import running_double
+from tests.s3_server import checked_access, connect, own_bucket, running_s3
 
 from cubegate.catalog.icechunk_access import icechunk_access
 from cubegate.chunks.address import parse_address
@@ -43,16 +42,6 @@ OWN_LOGGERS = ("boto3", "botocore", "moto", "werkzeug", "urllib3", "s3transfer")
 VALUES = np.random.default_rng(11).random((20, 30))
 
 
-def connect(service, endpoint):
-    return boto3.client(
-        service,
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="setup",
-        aws_secret_access_key="setup",
-    )
-
-
 class Keys:
     """An S3 endpoint that checks signatures and policies, and who gives temporary keys for one bucket each.
 
@@ -66,10 +55,7 @@ class Keys:
             # moto keeps its accounts for as long as the process runs
             name = str(uuid4())
             role = iam.create_role(RoleName=name, AssumeRolePolicyDocument="{}")["Role"]
-            resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
-            statement = {"Effect": "Allow", "Action": "s3:*", "Resource": resources}
-            policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-            iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=policy)
+            iam.put_role_policy(RoleName=name, PolicyName="own", PolicyDocument=own_bucket(bucket))
             self._roles[bucket] = role["Arn"]
         iam.close()
         self._sts = sts_backends[DEFAULT_ACCOUNT_ID]["aws"]
@@ -181,25 +167,27 @@ def write_repository(storage, granule, containers):
 
 @pytest.fixture(scope="module")
 def keys(granule):
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    endpoint = f"http://{host}:{port}"
-    s3 = connect("s3", endpoint)
-    for bucket in BUCKETS:
-        s3.create_bucket(Bucket=bucket)
-    for bucket in BUCKETS[1:]:
-        s3.put_object(Bucket=bucket, Key="granule.nc", Body=granule[0].read_bytes())
-    s3.close()
-    setup = {"access_key_id": "setup", "secret_access_key": "setup"}
-    options = {"region": "us-east-1", "endpoint_url": endpoint, "allow_http": True, "force_path_style": True}
-    storage = icechunk.s3_storage(bucket="cubes", prefix="repository", **options, **setup)
-    write_repository(storage, granule, {"first": "s3://granules/", "second": "s3://more-granules/"})
-    keys = Keys(endpoint)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("moto.settings.INITIAL_NO_AUTH_ACTION_COUNT", 0)
-        yield keys
-    server.stop()
+    with running_s3() as endpoint:
+        s3 = connect("s3", endpoint)
+        for bucket in BUCKETS:
+            s3.create_bucket(Bucket=bucket)
+        for bucket in BUCKETS[1:]:
+            s3.put_object(Bucket=bucket, Key="granule.nc", Body=granule[0].read_bytes())
+        s3.close()
+        storage = icechunk.s3_storage(
+            bucket="cubes",
+            prefix="repository",
+            region="us-east-1",
+            endpoint_url=endpoint,
+            allow_http=True,
+            force_path_style=True,
+            access_key_id="setup",
+            secret_access_key="setup",
+        )
+        write_repository(storage, granule, {"first": "s3://granules/", "second": "s3://more-granules/"})
+        keys = Keys(endpoint)
+        with checked_access():
+            yield keys
 
 
 @pytest.fixture

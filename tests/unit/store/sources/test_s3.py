@@ -1,16 +1,13 @@
 from __future__ import annotations
 
-import json
 import os
-import urllib.request
 
-import boto3
 import icechunk
 import numpy as np
 import pytest
 import zarr
-from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
+from tests.s3_server import checked_access, connect, new_keys, running_s3
 from zarr.storage import ObjectStore
 
 from cubegate.chunks.address import parse_address
@@ -30,29 +27,11 @@ class S3:
 
     def __init__(self, endpoint_url):
         self.endpoint_url = endpoint_url
-        options = {
-            "region_name": "us-east-1",
-            "endpoint_url": endpoint_url,
-            "aws_access_key_id": "root",
-            "aws_secret_access_key": "root",
-        }
-        iam, s3 = boto3.client("iam", **options), boto3.client("s3", **options)
+        iam, s3 = connect("iam", endpoint_url), connect("s3", endpoint_url)
         self.keys = {}
         for bucket in ("cubes", "granules"):
             s3.create_bucket(Bucket=bucket)
-            iam.create_user(UserName=bucket)
-            resources = [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]
-            statement = {"Effect": "Allow", "Action": "s3:*", "Resource": resources}
-            policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
-            iam.put_user_policy(UserName=bucket, PolicyName="own", PolicyDocument=policy)
-            key = iam.create_access_key(UserName=bucket)["AccessKey"]
-            self.keys[bucket] = (key["AccessKeyId"], key["SecretAccessKey"])
-        self._post("reset-auth", b"0")
-
-    def _post(self, action, body):
-        url = f"{self.endpoint_url}/moto-api/{action}"
-        request = urllib.request.Request(url, body, {"Content-Type": "text/plain"}, method="POST")  # noqa: S310 - loopback
-        urllib.request.urlopen(request).close()  # noqa: S310 - loopback
+            self.keys[bucket] = new_keys(iam, bucket)
 
     def store(self, bucket, prefix=None):
         identifier, secret = self.keys[bucket]
@@ -92,19 +71,13 @@ class S3:
             secret_access_key=secret,
         )
 
-    def close(self):
-        self._post("reset-auth", b"inf")
-
 
 @pytest.fixture(scope="module")
 def s3():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    objects = S3(f"http://{host}:{port}")
-    yield objects
-    objects.close()
-    server.stop()
+    with running_s3() as endpoint:
+        objects = S3(endpoint)
+        with checked_access():
+            yield objects
 
 
 @pytest.fixture
