@@ -22,6 +22,8 @@ from cubegate.index.table import INLINED, UNALLOCATED, Rows, TextTable
 from cubegate.store.decoder import decode
 
 _SHOWN = 3
+# what turns stored numbers into values
+_DECODING = ("scale_factor", "add_offset", "_Unsigned", "units", "calendar", "flag_values", "flag_masks")
 
 
 @dataclass(frozen=True)
@@ -162,9 +164,7 @@ class _Stack:
         self._arrays[path] = stacked
 
     def _enter(self, references: ArrayReferences, start: int, layer: Layer, array: ArrayMetadata) -> None:
-        numbered = itertools.product(*map(range, array.chunk_grid))
-        chunks = np.array(list(numbered), np.int64).reshape(array.chunk_count, len(array.chunk_grid))
-        rows = layer.index.content.tables[array.path].look_up(chunks)
+        rows = layer.index.content.tables[array.path].in_c_order()
         stored = rows.granule < INLINED
         numbers = np.full(layer.index.granules, UNALLOCATED, np.uint32)
         for granule in np.unique(rows.granule[stored]).tolist():
@@ -228,12 +228,19 @@ class _Stack:
     def _require_same_encoding(self, path: str) -> None:
         first = self._layers[0].index.hierarchy.arrays[path]
         for layer in self._layers[1:]:
+            if layer.index.hierarchy.arrays[path] is first:
+                continue
             for what in ("shape", "chunk_shape", "dtype", "codecs", "fill_value", "declared_fill"):
                 mine, other = getattr(first, what), getattr(layer.index.hierarchy.arrays[path], what)
                 if not (mine == other or (mine != mine and other != other)):  # noqa: PLR0124 - both NaN
                     raise InvalidReference(
                         f"Array {path!r} of {layer.name} has another {what.replace('_', ' ')} than that of "
                         f"{self._layers[0].name}."
+                    )
+            for what in _DECODING:
+                if first.attributes.get(what) != layer.index.hierarchy.arrays[path].attributes.get(what):
+                    raise InvalidReference(
+                        f"Array {path!r} of {layer.name} has another {what} than {self._layers[0].name}."
                     )
 
     def _values(self, layer: Layer, path: str) -> NDArray[Any]:

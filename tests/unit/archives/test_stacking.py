@@ -1,5 +1,7 @@
 """A stack of granules holds every value of every granule, at its time, and nothing that does not fit."""
 
+from dataclasses import replace
+
 import h5py
 import numpy as np
 import pytest
@@ -108,6 +110,16 @@ async def test_what_does_not_fit_is_named(granule, options, message):
     layers = [(await granule(0))[0], (await granule(1, **options))[0], (await granule(2))[0]]
     with pytest.raises(InvalidReference, match=message):
         stack_layers(layers)
+
+
+@pytest.mark.parametrize(("name", "value"), [("scale_factor", 0.5), ("units", "mm")])
+async def test_values_of_another_meaning_are_not_stacked(granule, index_of, tmp_path, name, value):
+    layers = [(await granule(number))[0] for number in range(2)]
+    with h5py.File(tmp_path / "granule1.nc", "a") as file:
+        file["displacement"].attrs[name] = value
+    changed = replace(layers[1], index=await index_of(tmp_path / "granule1.nc"))
+    with pytest.raises(InvalidReference, match=rf"of granule1\.nc has another {name}"):
+        stack_layers([layers[0], changed])
 
 
 @pytest.mark.parametrize("number", [0, 1, 3])
