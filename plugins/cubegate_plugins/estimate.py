@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import Mapping
 from typing import Annotated, Any
@@ -58,7 +57,7 @@ async def read_price(
     if asked.format is not None:
         choose_format(formats, asked.format, "series" if is_point else "cube")
     plan = await cube.plan(asked.group, asked.query, limits)
-    hint = await asyncio.to_thread(plan.hint)
+    hint = await plan.hint()
     return _as_json(plan, limits, hint)
 
 

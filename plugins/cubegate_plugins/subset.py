@@ -67,8 +67,9 @@ async def read_box(
 
     async def produce() -> Result:
         loaded = await selection.load()
+        facts = {**about, **loaded.facts}
         return Result(
-            "cube", loaded.dataset, loaded.x, loaded.y, loaded.time, loaded.crs, about, asked.options
+            "cube", loaded.dataset, loaded.x, loaded.y, loaded.time, loaded.crs, facts, asked.options
         )
 
     return await respond(

@@ -131,8 +131,9 @@ async def _answer(
 
     async def produce() -> Result:
         loaded = await selection.load()
+        facts = {**about, **loaded.facts}
         return Result(
-            shape, loaded.dataset, loaded.x, loaded.y, loaded.time, loaded.crs, about, asked.options
+            shape, loaded.dataset, loaded.x, loaded.y, loaded.time, loaded.crs, facts, asked.options
         )
 
     return await respond(

@@ -48,10 +48,10 @@ async def respond(
     """
     etag = _etag(request, cube, output_format, body)
     headers = {
-        "Cache-Control": "public, max-age=300" if cube.store.immutable else "no-cache",
+        "Cache-Control": "public, max-age=300" if cube.immutable else "no-cache",
         "Content-Disposition": f'inline; filename="{filename}.{output_format.extension}"',
     }
-    if cube.store.immutable:
+    if cube.immutable:
         # a native Zarr store may change under one version: there the file's own ETag has to do
         headers["ETag"] = etag
         if request.method != "POST" and etag in request.headers.get("if-none-match", ""):
@@ -63,7 +63,7 @@ async def respond(
         return await in_thread(lambda: output_format.write(result))
 
     async def spooled() -> Response:
-        max_age = None if cube.store.immutable else MUTABLE_MAX_AGE
+        max_age = None if cube.immutable else MUTABLE_MAX_AGE
         within = partial(found.queries.slot, nbytes)
         file = await found.spool.find_or_build(etag, write, max_age=max_age, within=within)
         return _SpooledResponse(file, headers, output_format.media_type)
@@ -88,8 +88,7 @@ async def respond(
 
 def _etag(request: Request, cube: Datacube, output_format: OutputFormat, body: bytes) -> str:
     """Name the answer by all that it is made of: data, configuration, query, and the code that writes it."""
-    configured = cube.collection.model_dump_json()
-    parts = (__version__, configured, cube.version, request.url.path, request.url.query, output_format.name)
+    parts = (__version__, cube.identity, request.url.path, request.url.query, output_format.name)
     identity = "\n".join(parts).encode() + b"\n" + body
     return f'"{hashlib.sha256(identity).hexdigest()[:32]}"'
 

@@ -9,7 +9,8 @@ import xarray as xr
 
 from cubegate.catalog.collection import Collection
 from cubegate.errors import InvalidMetadata
-from cubegate.query.budget import AnyQuery, Limits, Plan, plan_query
+from cubegate.query.budget import Limits, Plan, plan_query
+from cubegate.query.filtering import AnyQuery
 from cubegate.query.grid import find_crs_of
 from cubegate.query.in_thread import in_thread
 from cubegate.query.position import PositionQuery
@@ -50,6 +51,16 @@ class Datacube:
     def version(self) -> str:
         """The content hash of the store."""
         return self.store.version
+
+    @property
+    def immutable(self) -> bool:
+        """Whether nothing that is read can change while the version stays."""
+        return self.store.immutable
+
+    @property
+    def identity(self) -> str:
+        """All that answers are made of, beside the query: the configuration and the version."""
+        return f"{self.collection.model_dump_json()}\n{self.version}"
 
     @property
     def grid_settings(self) -> GridSettings:

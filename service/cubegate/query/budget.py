@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
@@ -75,15 +74,10 @@ def price(selection: Selection) -> Price:
     return Price(sum(cost.chunks for cost in costs), sum(cost.nbytes for cost in costs), selection.cells)
 
 
-def enforce(asked: Price, limits: Limits, hint: Callable[[], str]) -> None:
-    """Refuse a query that is over a limit; `hint` is asked only then.
-
-    Raises:
-        BudgetExceeded: with the price, the limits and the hint.
-    """
-    if not asked.within(limits):
-        names = {"chunks": limits.chunks, "bytes": limits.bytes, "cells": limits.cells}
-        raise BudgetExceeded(dataclasses.asdict(asked), names, hint())
+def exceeded(asked: Price, limits: Limits, hint: str) -> BudgetExceeded:
+    """The error for a query that is over a limit."""
+    names = {"chunks": limits.chunks, "bytes": limits.bytes, "cells": limits.cells}
+    return BudgetExceeded(dataclasses.asdict(asked), names, hint)
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,9 +89,12 @@ class Plan:
     advisor: Advisor
     query: AnyQuery
 
-    def hint(self) -> str:
+    async def hint(self) -> str:
         """Say what would fit; empty where the query does."""
-        return "" if self.price.within(self.advisor.limits) else self.advisor.hint(self.query)
+        if self.price.within(self.advisor.limits):
+            return ""
+        # it prices several queries
+        return await in_thread(partial(self.advisor.hint, self.query))
 
     async def enforce(self) -> Selection:
         """Return the selection.
@@ -106,8 +103,7 @@ class Plan:
             BudgetExceeded: it costs more than the limits.
         """
         if not self.price.within(self.advisor.limits):
-            # a hint prices several queries
-            await in_thread(partial(enforce, self.price, self.advisor.limits, self.hint))
+            raise exceeded(self.price, self.advisor.limits, await self.hint())
         return self.selection
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal, Protocol
 
@@ -68,6 +68,7 @@ class Selection:
         mask: what loading will make missing; None where all is kept.
         narrow: reads the conditions on dates and selects those that meet them, which loading then
             reads instead; None where there are no conditions.
+        facts: what the answer says of its origin, beside what is said of its dataset.
     """
 
     shape: Shape
@@ -80,6 +81,7 @@ class Selection:
     target: Target | None = None
     mask: Mask | None = None
     narrow: Callable[[], Awaitable[Selection]] | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def cells(self) -> int:
@@ -108,7 +110,7 @@ class Selection:
             InvalidParameter, NotAcceptable: a variable cannot be masked or reprojected.
         """
         if self.narrow is not None:
-            return await (await self.narrow()).load()
+            return replace(await (await self.narrow()).load(), facts=self.facts)
         # copies, so that nothing read stays behind in the variables of the shared dataset
         loaded = self.dataset.copy(deep=False)
         masks = xr.Dataset() if self.mask is None else self.mask.dataset.copy(deep=False)
