@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cubegate.archives.collection_file import write_collection
+from cubegate.archives.sidecars import SUFFIXES, Sidecar, SidecarReader
 from cubegate.archives.stacking import Layer, stack_layers
 from cubegate.chunks.concurrency import run_all
 from cubegate.chunks.source import ObjectSource
@@ -117,15 +118,31 @@ async def read_parts(
         OSError: a file cannot be written.
     """
     plan.parts.mkdir(parents=True, exist_ok=True)
-    built = await run_all(
-        (_read_part(plan, part, source, check_url) for part in parts),
-        in_flight=_IN_FLIGHT,
-        report=lambda done, total: progress("Reading references of granules", done, total),
+    what = "Reading references of granules"
+    shipped = [part for part in parts if part.references.endswith(SUFFIXES)]
+    others = [part for part in parts if not part.references.endswith(SUFFIXES)]
+    sidecars = [Sidecar(part.references, _kept(plan, part, ".references")) for part in shipped]
+    built = dict(
+        zip(
+            (part.name for part in shipped),
+            await SidecarReader(source, check_url).read(
+                sidecars, lambda done, _: progress(what, done, len(parts))
+            ),
+            strict=True,
+        )
     )
-    failures = [each for each in built if isinstance(each, str)]
+    scanned = await run_all(
+        (_read_part(plan, part, source, check_url) for part in others),
+        in_flight=_IN_FLIGHT,
+        report=lambda done, _: progress(what, len(shipped) + done, len(parts)),
+    )
+    built |= zip((part.name for part in others), scanned, strict=True)
+    failures = [
+        f"{part.name}: {each}" for part in parts if isinstance(each := built[part.name], CubegateError)
+    ]
     if failures:
         raise InvalidReference(_failed(failures, len(parts)))
-    return [each for each in built if isinstance(each, Index)]
+    return [each for part in parts if isinstance(each := built[part.name], Index)]
 
 
 async def write_cube(plan: Plan, index: Index) -> None:
@@ -141,18 +158,22 @@ async def write_cube(plan: Plan, index: Index) -> None:
 
 async def _read_part(
     plan: Plan, part: Part, source: ObjectSource, check_url: Callable[[str], None]
-) -> Index | str:
+) -> Index | CubegateError:
     """Return the index of one granule, or what is wrong with it."""
-    identity = hashlib.sha256(f"{part.name}\n{part.references}".encode()).hexdigest()[:16]
-    kept = plan.parts / f"{identity}.index"
+    kept = _kept(plan, part, ".index")
     try:
         index = await asyncio.to_thread(_open_kept, kept)
         if index is None:
             index = await build_index(part.references, source, check_url=check_url, validators=True)
             await asyncio.to_thread(write_index, index, kept)
     except CubegateError as error:
-        return f"{part.name}: {error}"
+        return error
     return index
+
+
+def _kept(plan: Plan, part: Part, suffix: str) -> Path:
+    identity = hashlib.sha256(f"{part.name}\n{part.references}".encode()).hexdigest()[:16]
+    return plan.parts / f"{identity}{suffix}"
 
 
 def _failed(failures: Sequence[str], count: int) -> str:

@@ -31,15 +31,21 @@ async def inline_small_arrays(
     Raises:
         UpstreamError: one of these chunks cannot be read.
     """
-    read: dict[str, dict[int, bytes]] = {}
-    for array in index.hierarchy.arrays.values():
-        rows = _small_stored_rows(index, array, max_nbytes)
-        if rows:
-            reads = (source.get(location.reference) for location in rows.values())
-            report = partial(progress, f"Copying coordinate {array.path}")
-            chunks = await run_all(reads, in_flight=_IN_FLIGHT, report=report)
-            read[array.path] = dict(zip(rows, chunks, strict=True))
-    return _with_inlined(index, read) if read else index
+    small = {
+        array.path: rows
+        for array in index.hierarchy.arrays.values()
+        if (rows := _small_stored_rows(index, array, max_nbytes))
+    }
+    if not small:
+        return index
+    places = [(path, row) for path, rows in small.items() for row in rows]
+    reads = (source.get(small[path][row].reference) for path, row in places)
+    report = partial(progress, "Copying coordinates")
+    chunks = await run_all(reads, in_flight=_IN_FLIGHT, report=report)
+    read: dict[str, dict[int, bytes]] = {path: {} for path in small}
+    for (path, row), chunk in zip(places, chunks, strict=True):
+        read[path][row] = chunk
+    return _with_inlined(index, read)
 
 
 def _small_stored_rows(index: Index, array: ArrayMetadata, max_nbytes: int) -> dict[int, Stored]:
@@ -71,7 +77,7 @@ def _with_inlined(index: Index, read: Mapping[str, Mapping[int, bytes]]) -> Inde
 
     tables = {path: _marked(table, list(read.get(path, ()))) for path, table in content.tables.items()}
     tables, inline = lay_out_inlined(tables, data_of)
-    return Index(replace(content, tables=tables, inline=inline))
+    return Index(replace(content, tables=tables, inline=inline), hierarchy=index.hierarchy)
 
 
 def _marked(table: ChunkTable, rows: list[int]) -> ChunkTable:

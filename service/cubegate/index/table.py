@@ -139,6 +139,13 @@ class ChunkTable:
         strides = _strides(self.grid, self.pencil_axis)
         return rows[:, np.newaxis] // strides % np.array(self.grid, dtype=np.int64)
 
+    def in_c_order(self) -> Rows:
+        """Return all entries, in the C order of the chunk grid."""
+        axes = _storage_axes(len(self.grid), self.pencil_axis)
+        shape = [self.grid[axis] for axis in axes]
+        back = np.argsort(axes)
+        return Rows(*(column.all().reshape(shape).transpose(back).reshape(-1) for column in self.columns))
+
     def all(self) -> Rows:
         """Return all entries, in table order."""
         return Rows(*(column.all() for column in self.columns))

@@ -37,7 +37,7 @@ async def record_validators(index: Index, source: ObjectSource, *, progress: Pro
     )
     _check_ends(index, urls, states)
     validators = TextTable.of(state.validator or "" for state in states)
-    return Index(replace(index.content, validators=validators))
+    return Index(replace(index.content, validators=validators), hierarchy=index.hierarchy)
 
 
 def _check_ends(index: Index, urls: list[str], states: list[ObjectState]) -> None:
