@@ -142,8 +142,8 @@ def _read_number(condition: Condition) -> tuple[Fraction, str]:
 def _unit_of(condition: Condition, variable: xr.Variable) -> Fraction:
     """The length in seconds of the unit of a variable of numbers."""
     named = str(variable.attrs.get("units", "")).strip()
-    # short names mean something else in another case or number: H is henry, ds a tenth of a second
-    seconds = _UNITS.get(named if len(named) < 4 else named.lower().removesuffix("s"))
+    # symbols mean something else in another case or with an s: H is henry, ds a tenth of a second
+    seconds = _UNITS.get(named if len(named) < 3 else re.sub("(?<=...)s$", "", named.lower()))
     if seconds is None:
         known = f"is in {named[:80]!r}" if named else "has no units"
         raise condition.refused(
