@@ -55,6 +55,7 @@ _MENDS = {
     "model_attributes_type": "Write keys and values below it.",
     "mapping_type": "Write keys and values below it.",
     "dict_type": "Write keys and values below it.",
+    "union_tag_not_found": "Add kind.",
 }
 
 SectionType = TypeVar("SectionType", bound=BaseModel)
@@ -282,7 +283,7 @@ def validate_section(
     # raised out here, since the text of pydantic's error holds the keys as written
     # a misspelt key explains best why its right spelling is missing
     first = min(found, key=lambda problem: problem["type"] != "extra_forbidden")
-    location = first["loc"]
+    location = _without_kinds(model, first["loc"])
     sources = [path for path in origins or {} if location[: len(path)] == path]
     raise ConfigurationError(
         first["msg"].removeprefix("Value error, "),
@@ -305,12 +306,37 @@ def _mend(model: type[BaseModel], problem: str, location: tuple[Any, ...]) -> st
 
 
 def _section_at(model: type[BaseModel], location: tuple[Any, ...]) -> type[BaseModel] | None:
-    found: Any = model
-    for part in location:
-        if get_origin(found) is Mapping:
-            found = get_args(found)[1]
-        elif part in getattr(found, "model_fields", {}):
-            found = found.model_fields[part].annotation
-        else:
-            return None
+    *_, (_, found) = _walk(model, location)
     return found if hasattr(found, "model_fields") else None
+
+
+def _without_kinds(model: type[BaseModel], location: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return `location` without what pydantic adds to it where the kind of a section decides its keys."""
+    return tuple(
+        part for part, (is_kind, _) in zip(location, _walk(model, location)[1:], strict=True) if not is_kind
+    )
+
+
+def _walk(model: type[BaseModel], location: tuple[Any, ...]) -> list[tuple[bool, Any]]:
+    """The types from `model` on along `location`, each with whether it was chosen by its kind."""
+    steps: list[tuple[bool, Any]] = [(False, model)]
+    for part in location:
+        found = steps[-1][1]
+        kind = next(
+            (member for member in _kinds(found) if part in get_args(member.model_fields["kind"].annotation)),
+            None,
+        )
+        if kind is not None:
+            steps.append((True, kind))
+        elif get_origin(found) is Mapping:
+            steps.append((False, get_args(found)[1]))
+        else:
+            field = getattr(found, "model_fields", {}).get(part)
+            steps.append((False, None if field is None else field.annotation))
+    return steps
+
+
+def _kinds(found: Any) -> list[type[BaseModel]]:
+    """The sections among which `kind` decides."""
+    members = get_args(get_args(found)[0]) if get_origin(found) is Annotated else ()
+    return [member for member in members if "kind" in getattr(member, "model_fields", {})]
