@@ -75,7 +75,10 @@ def _gridded(cube: Datacube, dataset: xr.Dataset) -> Iterator[tuple[ArrayMetadat
         except InvalidParameter:
             continue
         encoded = dataset[name].encoding["encoded_array"]
-        if {grid.x.name, grid.y.name} <= set(encoded.metadata.dimension_names or ()):
+        # derived variables have no chunks of their own
+        if isinstance(encoded, EncodedArray) and {grid.x.name, grid.y.name} <= set(
+            encoded.metadata.dimension_names or ()
+        ):
             yield encoded.metadata, grid
 
 

@@ -6,14 +6,18 @@ import os
 from collections.abc import Iterable, Mapping
 from glob import glob
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, field_validator
 
 from cubegate.catalog.watching import Stamp, stamp_of
+from cubegate.derived.settings import DerivedSettings
 from cubegate.errors import ConfigurationError, InvalidParameter
 from cubegate.query.crs import parse_crs
 from cubegate.settings import Section, read_yaml, validate_section
+
+# a name, below the path of its group
+DerivedName = Annotated[str, Field(pattern=r"^([^/\s][^/]*/)*[A-Za-z_][A-Za-z0-9_.-]*$", max_length=200)]
 
 
 class SourceSettings(Section):
@@ -55,6 +59,7 @@ class Collection(Section):
     crs: str | None = None
     dimensions: DimensionSettings = DimensionSettings()
     variables: tuple[str, ...] | None = None
+    derived: Mapping[DerivedName, DerivedSettings] = {}
 
     @field_validator("crs")
     @classmethod

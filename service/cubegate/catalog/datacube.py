@@ -8,7 +8,9 @@ from functools import partial
 import xarray as xr
 
 from cubegate.catalog.collection import Collection
-from cubegate.errors import InvalidMetadata
+from cubegate.catalog.deriving import CubeGrids, by_group
+from cubegate.derived.making import derive
+from cubegate.errors import ConfigurationError, InvalidMetadata, NotFound
 from cubegate.query.budget import Limits, Plan, plan_query
 from cubegate.query.filtering import AnyQuery
 from cubegate.query.grid import find_crs_of
@@ -22,18 +24,17 @@ from cubegate.store.encoded import EncodedStore
 
 
 class Datacube:
-    """One mounted cube.
-
-    `notes` are for the operator: what was assumed when the cube was opened.
-    """
+    """One mounted cube."""
 
     def __init__(
         self, collection: Collection, store: EncodedStore, bridge: LoopThread, notes: tuple[str, ...] = ()
     ) -> None:
         self.collection = collection
         self.store = store
-        self.notes = notes
+        self._notes = notes
         self._bridge = bridge
+        self._derived = by_group(collection.derived)
+        self._derived_notes: dict[str, tuple[str, ...]] = {}
         self._datasets: dict[str, xr.Dataset] = {}
         self._documents: dict[bool, ZarrDocuments] = {}
 
@@ -53,6 +54,11 @@ class Datacube:
         return self.store.version
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the operator should know: what was assumed when the cube was opened."""
+        return (*self._notes, *(note for notes in self._derived_notes.values() for note in notes))
+
+    @property
     def immutable(self) -> bool:
         """Whether nothing that is read can change while the version stays."""
         return self.store.immutable
@@ -69,17 +75,44 @@ class Datacube:
         return GridSettings(self.collection.crs, names.x, names.y, names.time)
 
     async def dataset(self, group: str = "") -> xr.Dataset:
-        """Return the lazily read, CF-decoded dataset of one group.
+        """Return the lazily read, CF-decoded dataset of one group, with its derived variables.
 
         Raises:
             NotFound: there is no such group.
+            ConfigurationError: a derived variable does not fit the dataset.
             InvalidMetadata: the group's arrays do not form a dataset.
             UpstreamError: a coordinate cannot be read.
         """
         group = group.strip("/")
         if group not in self._datasets:
-            self._datasets[group] = await open_dataset(self.store, self._bridge, group=group)
+            stored = await open_dataset(self.store, self._bridge, group=group)
+            self._datasets[group] = await self._with_derived(group, stored)
         return self._datasets[group]
+
+    async def _with_derived(self, group: str, stored: xr.Dataset) -> xr.Dataset:
+        wanted = self._derived.get(group)
+        if not wanted:
+            return stored
+        prefix = f"derived.{group}/" if group else "derived."
+        work = partial(derive, stored, wanted, CubeGrids(self.grid_settings), self._bridge, prefix)
+        dataset, self._derived_notes[group] = await in_thread(work)
+        return dataset
+
+    async def open_derived(self) -> None:
+        """Open the groups that have derived variables, so that nothing is wrong with these at a query.
+
+        Raises:
+            ConfigurationError: one does not fit its dataset, or has none.
+            UpstreamError: a coordinate cannot be read.
+        """
+        for group, wanted in self._derived.items():
+            try:
+                await self.dataset(group)
+            except (NotFound, InvalidMetadata) as error:
+                first = "/".join(part for part in (group, next(iter(wanted))) if part)
+                raise ConfigurationError(
+                    str(error).rstrip("."), key=f"derived.{first}", mend="Name it after a group: group/name."
+                ) from None
 
     async def plan(self, group: str, query: AnyQuery, limits: Limits) -> Plan:
         """Make a query of one group ready and price it; see `plan_query`.

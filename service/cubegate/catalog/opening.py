@@ -53,6 +53,14 @@ class CubeOpener:
             InvalidReference: its references or metadata are malformed or not allowed.
             UpstreamError: they cannot be read.
         """
+        cube = await self._open(collection, file)
+        try:
+            await cube.open_derived()
+        except ConfigurationError as error:
+            raise ConfigurationError(error.problem, file=str(file), key=error.key, mend=error.mend) from None
+        return cube
+
+    async def _open(self, collection: Collection, file: Path) -> Datacube:
         kind = collection.source.kind
         if kind == "zarr":
             return self._cube(collection, file, await self._open_zarr(collection, file))

@@ -23,6 +23,7 @@ source:
 crs: EPSG:32611
 dimensions: {x: x, y: y, time: time}
 variables: [displacement, temporal_coherence]
+derived: {speed: {kind: speed, x: vx, y: vy}}
 """
 
 
@@ -59,6 +60,7 @@ def test_every_key_is_read(tmp_path):
         "crs": "EPSG:32611",
         "dimensions": {"x": "x", "y": "y", "time": "time"},
         "variables": ("displacement", "temporal_coherence"),
+        "derived": {"speed": {"kind": "speed", "x": "vx", "y": "vy", "units": None}},
     }
 
 
