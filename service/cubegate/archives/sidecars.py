@@ -18,9 +18,9 @@ from cubegate.index.builders.alike_json import AlikeReader
 from cubegate.index.content import StoredArray
 from cubegate.index.index import Index
 from cubegate.index.settling import settle_references
-from cubegate.index.small_arrays import inline_small_arrays
+from cubegate.index.small_arrays import content_with_small_arrays
 from cubegate.index.table import UNALLOCATED
-from cubegate.index.validators import record_validators
+from cubegate.index.validators import take_validators
 
 SUFFIXES = (".json.gz", ".json")
 
@@ -82,10 +82,10 @@ class SidecarReader:
         index = await asyncio.get_running_loop().run_in_executor(
             thread, lambda: self._reader.read(data, base_url=url, check_url=self._check_url)
         )
-        known, inlined = await asyncio.gather(
-            record_validators(index, self._source), inline_small_arrays(index, self._source)
+        validators, content = await asyncio.gather(
+            take_validators(index, self._source), content_with_small_arrays(index, self._source)
         )
-        content = replace(inlined.content, validators=known.content.validators)
+        content = replace(content, validators=validators)
         return Index(content, version=_NO_VERSION, hierarchy=index.hierarchy)
 
     async def _settled(self, read: Sequence[Index | CubegateError]) -> list[Index | CubegateError]:

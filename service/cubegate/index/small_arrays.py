@@ -10,6 +10,7 @@ import numpy as np
 
 from cubegate.chunks.concurrency import run_all
 from cubegate.chunks.source import ChunkSource
+from cubegate.index.content import IndexContent
 from cubegate.index.index import Index
 from cubegate.index.inlined import lay_out_inlined
 from cubegate.index.location import Stored
@@ -31,13 +32,25 @@ async def inline_small_arrays(
     Raises:
         UpstreamError: one of these chunks cannot be read.
     """
+    content = await content_with_small_arrays(index, source, max_nbytes=max_nbytes, progress=progress)
+    return index if content is index.content else Index(content, hierarchy=index.hierarchy)
+
+
+async def content_with_small_arrays(
+    index: Index, source: ChunkSource, *, max_nbytes: int = 2**20, progress: Progress = silent
+) -> IndexContent:
+    """Return the content of the index that `inline_small_arrays` returns.
+
+    Raises:
+        UpstreamError: one of these chunks cannot be read.
+    """
     small = {
         array.path: rows
         for array in index.hierarchy.arrays.values()
         if (rows := _small_stored_rows(index, array, max_nbytes))
     }
     if not small:
-        return index
+        return index.content
     places = [(path, row) for path, rows in small.items() for row in rows]
     reads = (source.get(small[path][row].reference) for path, row in places)
     report = partial(progress, "Copying coordinates")
@@ -66,7 +79,7 @@ def _small_stored_rows(index: Index, array: ArrayMetadata, max_nbytes: int) -> d
     }
 
 
-def _with_inlined(index: Index, read: Mapping[str, Mapping[int, bytes]]) -> Index:
+def _with_inlined(index: Index, read: Mapping[str, Mapping[int, bytes]]) -> IndexContent:
     content = index.content
 
     def data_of(path: str, row: int) -> bytes:
@@ -77,7 +90,7 @@ def _with_inlined(index: Index, read: Mapping[str, Mapping[int, bytes]]) -> Inde
 
     tables = {path: _marked(table, list(read.get(path, ()))) for path, table in content.tables.items()}
     tables, inline = lay_out_inlined(tables, data_of)
-    return Index(replace(content, tables=tables, inline=inline), hierarchy=index.hierarchy)
+    return replace(content, tables=tables, inline=inline)
 
 
 def _marked(table: ChunkTable, rows: list[int]) -> ChunkTable:
