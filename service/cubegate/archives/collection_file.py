@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -28,6 +30,8 @@ def write_collections(files: Sequence[tuple[Path, Mapping[str, Any]]]) -> None:
     made: list[tuple[Path, Path]] = []
     try:
         for path, document in files:
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
             made.append((_write_beside(path, document), path))
         for temporary, path in made:
             temporary.replace(path)

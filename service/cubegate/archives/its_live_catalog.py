@@ -11,7 +11,8 @@ from typing import Any
 
 import shapely
 
-from cubegate.archives.its_live_footprints import footprint_of, lonlat_bounds
+from cubegate.archives.its_live_footprints import lonlat_bounds
+from cubegate.archives.its_live_outline import footprint_of
 from cubegate.chunks.address import parse_address
 from cubegate.errors import InvalidParameter, InvalidReference, UpstreamRefused
 from cubegate.logs import escaped
@@ -22,7 +23,7 @@ _LONGEST_URL = 1_000
 _LONGEST_CODE = 60
 # what is left of a name that went through a Shapefile
 _SHAPEFILE_NAME = 10
-_CODE = re.compile(r"(?:urn:ogc:def:crs:)?(?:EPSG:[0-9.]*:?)?([0-9]{4,6})", re.IGNORECASE)
+_CODE = re.compile(r"(?:EPSG:|urn:ogc:def:crs:EPSG:[0-9.]*:)?([0-9]{4,6})", re.IGNORECASE)
 _CODE_IN_NAME = re.compile(r"_EPSG([0-9]{4,6})_")
 ID_FORM = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,199}")
 
@@ -89,7 +90,7 @@ def _entries(features: list[Any], source: str) -> Iterator[_Entry]:
         if not _exists(properties, where):
             continue
         url = _url(properties, where)
-        name = url.rstrip("/").rpartition("/")[2].removesuffix(".zarr")
+        name = parse_address(url).path.rpartition("/")[2].removesuffix(".zarr")
         if not ID_FORM.fullmatch(name):
             raise _wrong(where, f"its zarr_url ends with {_quoted(name)}, which is no name for a cube")
         where = f"{where} ({name})"
@@ -141,20 +142,20 @@ def _epsg(properties: Mapping[str, Any], name: str, where: str) -> int:
     said = [_property(properties, key) for key in ("epsg", "data_epsg")]
     codes = {_code(value, where) for value in said if value is not None}
     in_name = _CODE_IN_NAME.search(name)
-    if not codes and in_name:
-        codes = {int(in_name[1])}
+    if in_name:
+        codes.add(int(in_name[1]))
     if not codes:
         raise _wrong(where, "it has neither epsg nor data_epsg")
+    for code in sorted(codes):
+        try:
+            projected = bool(parse_crs(f"EPSG:{code}").is_projected)
+        except InvalidParameter:
+            projected = False
+        if not projected:
+            raise _wrong(where, f"EPSG:{code} is no projection that PROJ knows")
     if len(codes) > 1:
-        raise _wrong(where, "its epsg and data_epsg differ")
-    (code,) = codes
-    try:
-        projected = bool(parse_crs(f"EPSG:{code}").is_projected)
-    except InvalidParameter:
-        projected = False
-    if not projected:
-        raise _wrong(where, f"EPSG:{code} is no projection that PROJ knows")
-    return code
+        raise _wrong(where, f"its EPSG codes differ: {', '.join(map(str, sorted(codes)))}")
+    return codes.pop()
 
 
 def _code(value: Any, where: str) -> int:

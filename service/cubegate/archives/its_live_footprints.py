@@ -1,4 +1,4 @@
-"""Footprints of cubes: read from GeoJSON, and compared with a point or a box in degrees."""
+"""Footprints of cubes, compared with a point or a box in degrees."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import shapely
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from cubegate.errors import InvalidParameter, InvalidReference
-from cubegate.query.crs import Bounds, lonlat, parse_crs, separation, transform_points, transformer
+from cubegate.archives.its_live_outline import THINNEST_METRES, is_thick
+from cubegate.errors import InvalidParameter
+from cubegate.query.crs import (
+    ROUND_TRIP_METRES,
+    Bounds,
+    lonlat,
+    parse_crs,
+    separation,
+    transform_points,
+    transformer,
+)
 
-_MOST_POSITIONS = 10_000
-# half of the way around the Earth
-_FARTHEST = 2e7
-# of the projection, as all are that ITS_LIVE uses
-_THINNEST_METRES = 1e-3
 _EDGE_POINTS = 251
 _WIDEST_PIECE = 45.0
 # beyond what bounds made of densified outlines can lack
@@ -57,82 +60,6 @@ class Area:
         return (self.west + east) / 2, (self.south + self.north) / 2
 
 
-def footprint_of(projected: Any, geographic: Any, crs: CRS) -> shapely.Geometry:
-    """Return the GeoJSON geometry `projected`, or `geographic` where that is None, in `crs`.
-
-    The corners of a geographic one are projected and joined by straight lines: the sides of a cube
-    are straight in its projection, where there is neither an antimeridian nor a pole to cross.
-
-    Raises:
-        InvalidReference: it is no polygon.
-    """
-    geometry, limits = (
-        (geographic, (360.0, 90.0)) if projected is None else (projected, (_FARTHEST, _FARTHEST))
-    )
-    polygons = []
-    for rings in _polygons(geometry, limits):
-        parts = [ring if projected is not None else _projected(ring, crs) for ring in rings]
-        polygons.append(shapely.make_valid(shapely.Polygon(parts[0], parts[1:])))
-    footprint = shapely.union_all(polygons)
-    areas = [part for part in shapely.get_parts(footprint) if part.geom_type in ("Polygon", "MultiPolygon")]
-    footprint = shapely.union_all(areas)
-    if not _is_thick(footprint):
-        raise InvalidReference("its outline has no area")
-    return footprint
-
-
-def _projected(ring: NDArray[np.float64], crs: CRS) -> NDArray[np.float64]:
-    try:
-        return np.stack(transform_points(lonlat(), crs, ring[:, 0], ring[:, 1], "geometry"), axis=1)
-    except InvalidParameter:
-        raise InvalidReference("its geometry lies outside its projection") from None
-
-
-def _polygons(geometry: Any, limits: tuple[float, float]) -> Iterator[list[NDArray[np.float64]]]:
-    """Yield the rings of each polygon, arrays of shape (n, 2)."""
-    kind = geometry.get("type") if isinstance(geometry, dict) else None
-    coordinates = geometry.get("coordinates") if isinstance(geometry, dict) else None
-    polygons = {"Polygon": [coordinates], "MultiPolygon": coordinates}.get(str(kind))
-    if not isinstance(polygons, list) or not polygons:
-        raise InvalidReference("its outline is neither a Polygon nor a MultiPolygon")
-    left = _MOST_POSITIONS
-    for rings in polygons:
-        if not isinstance(rings, list) or not rings:
-            raise InvalidReference("its outline has a polygon without rings")
-        found = []
-        for ring in rings:
-            left -= len(ring) if isinstance(ring, list) else 0
-            if left < 0:
-                raise InvalidReference(f"its outline has more than {_MOST_POSITIONS:,} positions")
-            found.append(_ring(ring, limits))
-        yield found
-
-
-def _ring(ring: Any, limits: tuple[float, float]) -> NDArray[np.float64]:
-    try:
-        positions = [(_number(position[0]), _number(position[1])) for position in ring]
-    except (TypeError, KeyError, IndexError, ValueError, OverflowError):
-        raise InvalidReference("its outline has a position that is not two numbers") from None
-    array = np.array(positions, dtype=np.float64).reshape(-1, 2)
-    if len(array) < 4 or (array[0] != array[-1]).any():
-        raise InvalidReference("its outline has a ring that is not closed, or of less than four positions")
-    # a comparison with NaN is false
-    if not (np.abs(array) <= np.array(limits)).all():
-        raise InvalidReference("its outline has a position that is too far out")
-    return array
-
-
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError
-    return float(value)
-
-
-def _is_thick(geometry: shapely.Geometry) -> bool:
-    """Whether it is more than a line that rounding has made an area of."""
-    return bool(geometry.area > _THINNEST_METRES * geometry.length / 2)
-
-
 def lonlat_bounds(footprints: Sequence[tuple[int, shapely.Geometry]]) -> list[Bounds | None]:
     """Return west, south, east and north in degrees of each footprint, which comes with its EPSG code.
 
@@ -145,12 +72,20 @@ def lonlat_bounds(footprints: Sequence[tuple[int, shapely.Geometry]]) -> list[Bo
         shapes = np.array([footprints[number][1] for number in numbers], dtype=object)
         dense = shapely.segmentize(shapes, np.maximum(shapely.length(shapes) / (4 * _SEGMENTS), 1.0))
         positions, owners = shapely.get_coordinates(dense, return_index=True)
-        lon, lat = transformer(crs, lonlat()).transform(positions[:, 0], positions[:, 1])
+        x, y = positions[:, 0], positions[:, 1]
+        lon, lat = transformer(crs, lonlat()).transform(x, y)
+        back_x, back_y = transformer(lonlat(), crs).transform(lon, lat)
+        # far outside its area a projection may fold other parts of the Earth onto this one
+        known = np.hypot(back_x - x, back_y - y) < ROUND_TRIP_METRES
         poles = _poles(crs)
         starts = np.searchsorted(owners, np.arange(len(shapes) + 1))
         for place, number in enumerate(numbers):
             part = slice(starts[place], starts[place + 1])
-            found[number] = _bounds(lon[part], lat[part], shapes[place], poles)
+            if not known[part].all():
+                continue
+            bounds = _bounds(lon[part], lat[part], shapes[place], poles)
+            if all(np.isfinite(ring).all() for ring in _rings(_widened(bounds), crs, 3)):
+                found[number] = bounds
     return found
 
 
@@ -176,9 +111,7 @@ def _bounds(
     lat: NDArray[np.float64],
     footprint: shapely.Geometry,
     poles: Sequence[tuple[float, shapely.Geometry]],
-) -> Bounds | None:
-    if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
-        return None
+) -> Bounds:
     south, north = float(lat.min()), float(lat.max())
     near = [pole for pole, point in poles if footprint.distance(point) < 1]
     if near:
@@ -218,7 +151,7 @@ def _holding(point: Area, footprints: Sequence[tuple[int, shapely.Geometry, Boun
             # it has no place in this projection, and so in none of its cubes
             continue
         shapes = np.array([footprints[number][1] for number in numbers], dtype=object)
-        near = shapely.distance(shapes, shapely.Point(x[0], y[0])) <= _THINNEST_METRES
+        near = shapely.distance(shapes, shapely.Point(x[0], y[0])) <= THINNEST_METRES
         found += [numbers[place] for place in np.flatnonzero(near)]
     return found
 
@@ -245,7 +178,7 @@ def _overlaps(box: Area, epsg: int, footprint: shapely.Geometry, bounds: Bounds)
         if (left, low, right, high) == (west + shift, south, east + shift, north):
             return True
         if any(
-            _is_thick(footprint.intersection(piece))
+            is_thick(footprint.intersection(piece))
             for piece in _pieces((left, low, right, high), parse_crs(f"EPSG:{epsg}"))
         ):
             return True
@@ -261,15 +194,23 @@ def _widened(bounds: Bounds) -> Bounds:
 
 
 def _pieces(bounds: Bounds, crs: CRS) -> Iterator[shapely.Geometry]:
-    """Yield a box in degrees as polygons of `crs`, narrow enough to be simple ones around a pole."""
+    """Yield a box in degrees as polygons of `crs`."""
+    for ring in _rings(bounds, crs, _EDGE_POINTS):
+        yield shapely.make_valid(shapely.Polygon(ring))
+
+
+def _rings(bounds: Bounds, crs: CRS, points: int) -> Iterator[NDArray[np.float64]]:
+    """Yield the outlines of the parts of a box in degrees, narrow enough to be simple around a pole.
+
+    Each has that many points a side, and is of shape (4 * points, 2) in `crs`.
+    """
     west, south, east, north = bounds
     edges = np.linspace(west, east, int((east - west) // _WIDEST_PIECE) + 2)
     for left, right in pairwise(edges):
-        lon, lat = np.linspace(left, right, _EDGE_POINTS), np.linspace(south, north, _EDGE_POINTS)
+        lon, lat = np.linspace(left, right, points), np.linspace(south, north, points)
         ring_lon = np.concatenate([lon, np.full_like(lat, right), lon[::-1], np.full_like(lat, left)])
         ring_lat = np.concatenate([np.full_like(lon, south), lat, np.full_like(lon, north), lat[::-1]])
-        x, y = transformer(lonlat(), crs).transform(ring_lon, ring_lat)
-        yield shapely.make_valid(shapely.Polygon(np.stack([x, y], axis=1)))
+        yield np.stack(transformer(lonlat(), crs).transform(ring_lon, ring_lat), axis=1)
 
 
 def geographic_outline(epsg: int, footprint: shapely.Geometry, bounds: Bounds) -> shapely.Geometry:
