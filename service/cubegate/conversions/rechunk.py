@@ -144,11 +144,11 @@ def _target(
 
 def _between(hierarchy: Hierarchy, layouts: Mapping[str, Layout], path: str) -> ZarrTarget | None:
     """The store in which arrays rest that are transposed, in chunks that both passes read and write whole."""
-    cuts = {name: layout.between for name, layout in layouts.items() if not layout.direct}
-    if not cuts:
-        return None
     arrays = {
-        name: cut(hierarchy.arrays[name], Layout(chunks, chunks, chunks, direct=True), 2)
-        for name, chunks in cuts.items()
+        name: cut(hierarchy.arrays[name], Layout(layout.between, layout.between, layout.read), 2)
+        for name, layout in layouts.items()
+        if layout.between is not None
     }
+    if not arrays:
+        return None
     return ZarrTarget(LocalStore(Path(path)), 2, dataclasses.replace(hierarchy, arrays=arrays))

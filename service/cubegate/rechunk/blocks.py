@@ -51,4 +51,5 @@ def checksum(values: NDArray[Any]) -> int:
     if values.dtype.hasobject:
         texts = (each if isinstance(each, bytes) else str(each).encode() for each in values.ravel())
         return zlib.crc32(b"".join(len(text).to_bytes(8, "little") + text for text in texts))
-    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).data if values.size else b"")
+    ordered = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    return zlib.crc32(ordered.view(np.uint8).data if values.size else b"")

@@ -95,8 +95,8 @@ def copy_cube(
     Raises:
         RechunkFailed: a region cannot be read or written, or reads back differently.
     """
-    direct = {path: layout.write for path, layout in layouts.items() if layout.direct}
-    read = {path: layout.read for path, layout in layouts.items() if not layout.direct}
+    direct = {path: layout.write for path, layout in layouts.items() if layout.between is None}
+    read = {path: layout.read for path, layout in layouts.items() if layout.between is not None}
     write = {path: layouts[path].write for path in read}
     copied = _run(run, from_source, _steps(shapes, direct), ("Copying", progress))
     copied += _run(run, to_between, _steps(shapes, read), ("Copying, first pass", progress))

@@ -29,18 +29,15 @@ class Layout:
         chunks: the unit that clients decode.
         write: what is written at once, whole chunks; with Zarr v3, one shard.
         read: what is read at once, whole chunks of the source.
-        direct: whether what is written is read from the source; else a store in between is.
+        between: the chunks of a store in between, for an array that is to be turned; None where what is
+            written is read from the source. What is read at once is whole chunks of it, so that
+            no two writers meet in one.
     """
 
     chunks: Sizes
     write: Sizes
     read: Sizes
-    direct: bool
-
-    @property
-    def between(self) -> Sizes:
-        """The chunks of the store in between."""
-        return tuple(map(min, self.read, self.write))
+    between: Sizes | None = None
 
 
 def lay_out(
@@ -69,7 +66,10 @@ def lay_out(
         for own, whole, block in zip(array.chunk_shape, array.shape, write, strict=True)
         if whole
     )
-    return Layout(wanted, write, read, direct=again <= _READ_AGAIN)
+    if again <= _READ_AGAIN:
+        return Layout(wanted, write, read)
+    rests = [_resting(*sizes) for sizes in zip(read, write, strict=True)]
+    return Layout(wanted, write, tuple(size for size, _ in rests), tuple(chunk for _, chunk in rests))
 
 
 def regions(shape: Sizes, block: Sizes) -> Iterator[Region]:
@@ -96,6 +96,14 @@ def _cut(array: ArrayMetadata, purpose: Purpose, axis: int | None, nbytes: int) 
         sizes[number] = max(1, min(array.shape[number], side))
         values //= sizes[number]
     return tuple(sizes)
+
+
+def _resting(read: int, write: int) -> tuple[int, int]:
+    """What is read at once along one axis, maybe a little less than `read`, and the chunk to rest in."""
+    most = min(read, write)
+    divisor = next(size for size in range(most, 0, -1) if read % size == 0)
+    # a source chunk that is read twice at its border costs less than very many small chunks
+    return (read, divisor) if 2 * divisor >= most else (read // most * most, most)
 
 
 def _within(sizes: Sizes, shape: Sizes) -> Sizes:

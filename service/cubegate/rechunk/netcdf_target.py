@@ -25,11 +25,13 @@ class NetCDFTarget:
     def __init__(self, path: Path, hierarchy: Hierarchy, layouts: Mapping[str, Layout]) -> None:
         # 0.1 s of import, for those alone who write a file
         import h5netcdf  # noqa: PLC0415
+        import h5py  # noqa: PLC0415
 
         for array in hierarchy.arrays.values():
             _check(array)
         self._hierarchy, self._layouts = hierarchy, layouts
         self._file = h5netcdf.File(path, "w")
+        self._text = h5py.string_dtype()
         # HDF5 does one thing at a time
         self._lock = threading.Lock()
 
@@ -70,7 +72,7 @@ class NetCDFTarget:
         made = group.create_variable(
             array.name,
             array.dimension_names or (),
-            str if array.dtype.hasobject else array.dtype,
+            self._text if array.dtype.hasobject else array.dtype,
             fillvalue=array.declared_fill,
             **options,
         )

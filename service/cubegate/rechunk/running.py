@@ -61,7 +61,8 @@ class Cluster:
         """Yield what came of each item, as it is done."""
         do = partial(_on_worker, work)
         submitted = (self._client.submit(do, item, pure=False) for item in items)
-        running = _distributed().as_completed(list(islice(submitted, _SUBMITTED)))
+        first = list(islice(submitted, _SUBMITTED))
+        running = _distributed().as_completed(first, loop=self._client.loop)
         for future in running:
             yield future.result()
             for more in islice(submitted, 1):

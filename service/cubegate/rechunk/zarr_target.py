@@ -13,7 +13,7 @@ from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from cubegate.errors import NotRepresentable
+from cubegate.errors import ConfigurationError, NotRepresentable
 from cubegate.index.metadata import ArrayMetadata, CodecsV2, CodecsV3, Hierarchy
 from cubegate.rechunk.layout import Layout, Region, Sizes
 from cubegate.store.documents import ZarrDocuments, plain_array
@@ -48,7 +48,15 @@ class ZarrTarget:
                 raise NotRepresentable(reason)
 
     def prepare(self) -> None:
-        """Write the documents of the arrays."""
+        """Write the documents of the arrays.
+
+        Raises:
+            ConfigurationError: there is a store already.
+        """
+        for name in ("zarr.json", ".zgroup", ".zmetadata"):
+            if sync(self._store.exists(name)):
+                mend = "Remove it, or choose another output."
+                raise ConfigurationError("there is a store already", file=str(self._store), mend=mend)
         names = (".zarray", ".zattrs") if self._format == 2 else ("zarr.json",)
         self._put(f"{path}/{name}" for path in self._hierarchy.arrays for name in names)
 
