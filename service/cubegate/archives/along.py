@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -12,6 +13,11 @@ from cubegate.index.content import StoredArray
 
 _EPOCH = "1970-01-01T00:00:00"
 _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
+
+
+# Dates that are added later go into the same chunk, or into one behind it. So whoever holds the metadata from
+# before reads what it says, from the same keys.
+_CHUNK = 4096
 
 
 class NewArray(NamedTuple):
@@ -44,3 +50,13 @@ def scalar_array(values: NDArray[Any], attributes: Mapping[str, Any], dimension:
     }
     named = {**attributes, "_ARRAY_DIMENSIONS": [dimension]}
     return NewArray(StoredArray(document, named), little.tobytes())
+
+
+def growing(made: NewArray) -> tuple[StoredArray, list[bytes]]:
+    """Return an array of one dimension in chunks that stay what they are when it grows, and their bytes."""
+    document = made.stored.document
+    compressor = {"id": "zlib", "level": 1}
+    stored = StoredArray({**document, "chunks": [_CHUNK], "compressor": compressor}, made.stored.attributes)
+    size = _CHUNK * np.dtype(document["dtype"]).itemsize
+    chunks = [made.data[start : start + size] for start in range(0, max(len(made.data), 1), size)]
+    return stored, [zlib.compress(chunk.ljust(size, b"\0"), 1) for chunk in chunks]

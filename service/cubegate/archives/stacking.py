@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cubegate.archives.along import NewArray, scalar_array, time_array
+from cubegate.archives.along import NewArray, growing, scalar_array, time_array
 from cubegate.errors import InvalidReference
 from cubegate.index.content import StoredArray
 from cubegate.index.index import Index
@@ -280,9 +280,11 @@ class _Stack:
             self._add_new(name, made)
 
     def _add_new(self, path: str, made: NewArray) -> None:
-        references = self._collector.add_array(made.stored.parse(path))
-        self._collector.inline(references, 0, made.data)
-        self._arrays[path] = made.stored
+        stored, chunks = growing(made)
+        references = self._collector.add_array(stored.parse(path))
+        for number, chunk in enumerate(chunks):
+            self._collector.inline(references, number, chunk)
+        self._arrays[path] = stored
 
     def _has_axis(self, stored: StoredArray) -> bool:
         return self._dimension in stored.attributes.get("_ARRAY_DIMENSIONS", ())
