@@ -119,30 +119,30 @@ async def read_parts(
     """
     plan.parts.mkdir(parents=True, exist_ok=True)
     what = "Reading references of granules"
-    shipped = [part for part in parts if part.references.endswith(SUFFIXES)]
-    others = [part for part in parts if not part.references.endswith(SUFFIXES)]
+    numbers: dict[bool, list[int]] = {True: [], False: []}
+    for number, part in enumerate(parts):
+        numbers[part.references.endswith(SUFFIXES)].append(number)
+    shipped, others = ([parts[number] for number in numbers[which]] for which in (True, False))
     sidecars = [Sidecar(part.references, _kept(plan, part, ".references")) for part in shipped]
-    built = dict(
-        zip(
-            (part.name for part in shipped),
-            await SidecarReader(source, check_url).read(
-                sidecars, lambda done, _: progress(what, done, len(parts))
-            ),
-            strict=True,
-        )
+    read = await SidecarReader(source, check_url).read(
+        sidecars, lambda done, _: progress(what, done, len(parts))
     )
     scanned = await run_all(
         (_read_part(plan, part, source, check_url) for part in others),
         in_flight=_IN_FLIGHT,
         report=lambda done, _: progress(what, len(shipped) + done, len(parts)),
     )
-    built |= zip((part.name for part in others), scanned, strict=True)
+    # two parts may have one name
+    built = dict(zip([*numbers[True], *numbers[False]], [*read, *scanned], strict=True))
+    found = [built[number] for number in range(len(parts))]
     failures = [
-        f"{part.name}: {each}" for part in parts if isinstance(each := built[part.name], CubegateError)
+        f"{part.name}: {each}"
+        for part, each in zip(parts, found, strict=True)
+        if isinstance(each, CubegateError)
     ]
     if failures:
         raise InvalidReference(_failed(failures, len(parts)))
-    return [each for part in parts if isinstance(each := built[part.name], Index)]
+    return [each for each in found if isinstance(each, Index)]
 
 
 async def write_cube(plan: Plan, index: Index) -> None:
