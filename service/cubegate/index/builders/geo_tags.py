@@ -44,12 +44,8 @@ def read_geo_tags(directory: Directory, bands: int) -> GeoTags:
     Raises:
         InvalidReference: there is no grid, it is rotated, or it cannot be read; or rasterio is not installed.
     """
-    tie_points = directory.tags.get(tiff.TIE_POINT)
-    if tiff.TRANSFORMATION not in directory.tags and (
-        tie_points is None or tiff.PIXEL_SCALE not in directory.tags
-    ):
-        what = "ground control points" if tie_points is not None else "no grid"
-        raise InvalidReference(f"it has {what}, so its pixels are at no x and y; warp it first (gdalwarp)")
+    if not {tiff.TIE_POINT, tiff.TRANSFORMATION} & directory.tags.keys():
+        raise InvalidReference("it has no grid, so its pixels are at no x and y; warp it first (gdalwarp)")
     try:
         from rasterio.errors import RasterioError  # noqa: PLC0415 - heavy, and optional
         from rasterio.io import MemoryFile  # noqa: PLC0415
@@ -66,6 +62,9 @@ def read_geo_tags(directory: Directory, bands: int) -> GeoTags:
 
 def _read(dataset: Any) -> GeoTags:
     grid = dataset.transform
+    if dataset.gcps[0] or grid == grid.identity():
+        what = "ground control points" if dataset.gcps[0] else "no grid"
+        raise InvalidReference(f"it has {what}, so its pixels are at no x and y; warp it first (gdalwarp)")
     numbers = (*grid[:6], *dataset.scales, *dataset.offsets)
     if not all(math.isfinite(number) for number in numbers) or not (grid.a and grid.e):
         if not (grid.a or grid.e) and grid.b and grid.d:

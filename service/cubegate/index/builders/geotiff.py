@@ -122,11 +122,15 @@ class _Build:
         self._levels[group] = image
         prefix = f"{group}/" if group else ""
         self._add_data(prefix, image)
-        geo = self._geo
-        # overviews cover the same ground, though the last pixel may reach beyond
+        # overviews cover the same ground
+        geo = replace(
+            self._geo,
+            pixel_height=self._geo.pixel_height * (self._image.height / image.height),
+            pixel_width=self._geo.pixel_width * (self._image.width / image.width),
+        )
         for name, size, corner, step in (
-            ("y", image.height, geo.top, geo.pixel_height * self._image.height / image.height),
-            ("x", image.width, geo.left, geo.pixel_width * self._image.width / image.width),
+            ("y", image.height, geo.top, geo.pixel_height),
+            ("x", image.width, geo.left, geo.pixel_width),
         ):
             self._add_small(prefix + name, corner + (np.arange(size) + 0.5) * step, self._axis(name), (name,))
         if image.bands > 1:

@@ -104,9 +104,9 @@ def read_image(file: TiffFile, directory: Directory) -> Image:
     row_nbytes = blocks.width * inside * dtype.itemsize
     if compressor is None:
         blocks = _uncompressed(blocks, height, row_nbytes)
-    if blocks.tall % blocks.height:
+    if blocks.last != blocks.height:
         raise InvalidReference(
-            f"its last strip has {height % blocks.height} rows where the others have {blocks.height}, and is "
+            f"its last strip has {blocks.last} rows where the others have {blocks.height}, and is "
             "compressed, so it is no Zarr chunk; make it tiled: gdal_translate -of COG"
         )
     if blocks.height * row_nbytes > MAX_CHUNK_NBYTES:
@@ -162,11 +162,12 @@ def _is_separate(directory: Directory, bands: int) -> bool:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Tiles or strips: `tall` is the height that those below one another have together."""
+    """Tiles, or strips, of which the last one of each plane has `last` rows."""
 
     width: int
     height: int
-    tall: int
+    last: int
+    tiled: bool
     offsets: NDArray[np.int64]
     nbytes: NDArray[np.int64]
 
@@ -191,11 +192,10 @@ def _read_blocks(directory: Directory, width: int, height: int, planes: int) -> 
     if tiled:
         across, down = directory.number(tiff.TILE_WIDTH), directory.number(tiff.TILE_HEIGHT)
         # no more than what MAX_SIDE leaves room for
-        possible = 0 < across <= 2 * MAX_SIDE and 0 < down <= 2 * MAX_SIDE
-        tall = math.ceil(height / down) * down if possible else 0
+        possible, last = 0 < across <= 2 * MAX_SIDE and 0 < down <= 2 * MAX_SIDE, down
     else:
         across, down = width, min(directory.number(tiff.ROWS_PER_STRIP, height), height)
-        possible, tall = down > 0, height
+        possible, last = down > 0, height % down or down if down else 0
     if not possible:
         raise InvalidReference(f"its tiles or strips are of {across:,} x {down:,} pixels")
     count = planes * math.ceil(width / across) * math.ceil(height / down)
@@ -205,7 +205,7 @@ def _read_blocks(directory: Directory, width: int, height: int, planes: int) -> 
         (tiff.TILE_OFFSETS, tiff.TILE_BYTE_COUNTS) if tiled else (tiff.STRIP_OFFSETS, tiff.STRIP_BYTE_COUNTS)
     )
     offsets, nbytes = (_read_table(directory, tag, count) for tag in named)
-    return _Blocks(across, down, tall, offsets, nbytes)
+    return _Blocks(across, down, last, tiled, offsets, nbytes)
 
 
 def _read_table(directory: Directory, tag: int, count: int) -> NDArray[np.int64]:
@@ -223,22 +223,22 @@ def _uncompressed(blocks: _Blocks, height: int, row_nbytes: int) -> _Blocks:
     """Return uncompressed blocks at their exact sizes; strips become chunks of equally many rows."""
     down = math.ceil(height / blocks.height)
     rows = np.full(len(blocks.nbytes), blocks.height, np.int64)
-    last = height % blocks.height if blocks.tall == height else 0
-    if last:
-        rows[down - 1 :: down] = last
+    if not blocks.tiled:
+        rows[down - 1 :: down] = blocks.last
     absent = blocks.nbytes == 0
     if (blocks.nbytes < rows * row_nbytes)[~absent].any():
         raise InvalidReference("it has a tile or strip that is too short for its pixels")
     exact = replace(blocks, nbytes=np.where(absent, 0, rows * row_nbytes))
-    if blocks.tall != height or absent.any():
-        # strips that were never written lie nowhere
-        return _cut(exact, rows, row_nbytes, math.gcd(blocks.height, last)) if last else exact
-    if _lie_together(exact, down):
-        step = max(n for n in _divisors(height) if n == 1 or n * row_nbytes <= _STRIP_NBYTES)
-        if step > math.gcd(blocks.height, last):
-            whole = replace(exact, offsets=exact.offsets[::down], nbytes=np.full(len(rows) // down, 1))
-            return _cut(whole, np.full(len(rows) // down, height), row_nbytes, step)
-    return _cut(exact, rows, row_nbytes, math.gcd(blocks.height, last)) if last else exact
+    if blocks.tiled:
+        return exact
+    step = math.gcd(blocks.height, blocks.last)
+    if not absent.any() and _lie_together(exact, down):
+        joined = max(n for n in _divisors(height) if n == 1 or n * row_nbytes <= _STRIP_NBYTES)
+        if joined > step:
+            planes = len(rows) // down
+            whole = replace(exact, offsets=exact.offsets[::down], nbytes=np.ones(planes, np.int64))
+            return _cut(whole, np.full(planes, height), row_nbytes, joined)
+    return exact if step == blocks.height == blocks.last else _cut(exact, rows, row_nbytes, step)
 
 
 def _lie_together(blocks: _Blocks, down: int) -> bool:
@@ -263,6 +263,7 @@ def _cut(blocks: _Blocks, rows: NDArray[np.int64], row_nbytes: int, step: int) -
     return replace(
         blocks,
         height=step,
+        last=step,
         offsets=np.where(absent, 0, offsets),
         nbytes=np.where(absent, 0, step * row_nbytes),
     )
