@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +22,16 @@ Opener = Callable[[Collection, Path], Awaitable[Datacube]]
 
 CHECK_INTERVAL = 1.0
 MAX_OPENED = 128
+_VERSION = re.compile(r"[0-9a-f]{16}")
 METADATA_DOCUMENTS = (".zmetadata", "zarr.json")
 
 
 @dataclass(slots=True)
 class _Opened:
-    """An opened cube, how the local files of its source were just before, and when it was last asked for."""
+    """An opened cube, how the local files of its source were just before, and when it was last asked for.
+
+    `configured` is as it stands in the collection file, whichever version was opened.
+    """
 
     configured: Configured
     cube: Datacube
@@ -51,7 +56,7 @@ class Catalog:
         self._directory = directory
         self._collections: Mapping[str, Configured] = {}
         self._cubes: dict[str, _Opened] = {}
-        self._opening: dict[tuple[int, int], asyncio.Task[Datacube]] = {}
+        self._opening: dict[tuple[int, int, str], asyncio.Task[Datacube]] = {}
         self._watch = Watch(self._look)
 
     def load(self) -> None:
@@ -95,12 +100,18 @@ class Catalog:
 
     def held(self, dataset_id: str) -> Datacube | None:
         """Return what `get` would, where that needs neither a look at a file nor any waiting; else None."""
+        if not self._watch.is_fresh(CHECK_INTERVAL):
+            return None
         name, pinned, version = dataset_id.partition("@")
-        cube = self._current(name) if self._watch.is_fresh(CHECK_INTERVAL) else None
-        return None if cube is None or (pinned and version != cube.version) else cube
+        cube = self._current(name, name)
+        return (
+            self._current(name, dataset_id) if pinned and (cube is None or version != cube.version) else cube
+        )
 
     async def get(self, dataset_id: str) -> Datacube:
         """Return the datacube of `id` or `id@version`, opening it at first use.
+
+        An earlier version is there as long as its index file is kept, see `file_of_version`.
 
         Raises:
             NotFound: no such dataset, or not in that version.
@@ -109,39 +120,50 @@ class Catalog:
         name, pinned, version = dataset_id.partition("@")
         await self.refresh()
         configured = self._configured(name)
-        cube = self._current(name) or await self._open_once(configured)
-        if pinned and version != cube.version:
+        if pinned and (cube := self._current(name, dataset_id)) is not None:
+            return cube
+        cube = self._current(name, name) or await self._open_once(name, configured, configured)
+        if not pinned or version == cube.version:
+            return cube
+        kept = file_of_version(configured, version)
+        if kept is None or not await asyncio.to_thread(kept.is_file):
             raise NotFound(
                 f"Dataset {name!r} is not mounted in version {version!r}; it is now in {cube.version!r}."
             )
-        return cube
+        earlier = _with_source(configured, kept)
+        found = await self._open_once(dataset_id, configured, earlier)
+        if found.version != version:
+            self._cubes.pop(dataset_id, None)
+            raise NotFound(f"The file of version {version!r} of dataset {name!r} holds {found.version!r}.")
+        return found
 
-    def _current(self, name: str) -> Datacube | None:
-        opened = self._cubes.get(name)
+    def _current(self, name: str, key: str) -> Datacube | None:
+        opened = self._cubes.get(key)
         if opened is None or opened.configured is not self._collections.get(name):
             return None
         opened.used = time.monotonic()
         return opened.cube
 
-    async def _open_once(self, configured: Configured) -> Datacube:
+    async def _open_once(self, name: str, configured: Configured, opened: Configured) -> Datacube:
+        """Open `opened` as `name`, which is `configured` itself or another version of it."""
         # one opening per event loop: tasks cannot be awaited across loops
-        key = (id(asyncio.get_running_loop()), id(configured))
+        key = (id(asyncio.get_running_loop()), id(configured), name)
         task = self._opening.get(key)
         if task is None:
-            task = asyncio.ensure_future(self._open(configured))
+            task = asyncio.ensure_future(self._open(name, configured, opened))
             self._opening[key] = task
             task.add_done_callback(lambda _: self._opening.pop(key, None))
         # a client that leaves must not stop the opening that others wait for
         return await asyncio.shield(task)
 
-    async def _open(self, configured: Configured) -> Datacube:
-        source = _files_of_source(configured)
+    async def _open(self, name: str, configured: Configured, opened: Configured) -> Datacube:
+        source = _files_of_source(opened)
         stamps = await asyncio.to_thread(_stamps, source)
-        cube = await self._opener(configured.collection, configured.file)
-        self._cubes[configured.collection.id] = _Opened(configured, cube, source, stamps, time.monotonic())
+        cube = await self._opener(opened.collection, opened.file)
+        self._cubes[name] = _Opened(configured, cube, source, stamps, time.monotonic())
         self._forget_least_used()
         for note in cube.notes:
-            logger.warning("dataset %s: %s", configured.collection.id, note)
+            logger.warning("dataset %s: %s", name, note)
         return cube
 
     def _forget_least_used(self) -> None:
@@ -157,7 +179,7 @@ class Catalog:
             logger.error("the collections stay as they were: %s", error)  # noqa: TRY400 - the text says it all
         for name, opened in list(self._cubes.items()):
             if (
-                self._collections.get(name) is not opened.configured
+                self._collections.get(name.partition("@")[0]) is not opened.configured
                 or _stamps(opened.source) != opened.stamps
             ):
                 self._cubes.pop(name, None)
@@ -169,6 +191,24 @@ def _files_of_source(configured: Configured) -> tuple[Path, ...]:
         return ()
     # a directory is not newer when a file in it is written over: its metadata documents are
     return (source, *(source / name for name in METADATA_DOCUMENTS))
+
+
+def file_of_version(configured: Configured, version: str) -> Path | None:
+    """Return where `cubegate update` keeps another version of a cube, beside its index; None where nowhere.
+
+    The file need not exist.
+    """
+    source = configured.collection.source
+    path = local_path(source.href, configured.file) if source.kind == "index" else None
+    if path is None or not _VERSION.fullmatch(version):
+        return None
+    return path.with_name(f"{path.stem}.{version}{path.suffix}")
+
+
+def _with_source(configured: Configured, path: Path) -> Configured:
+    collection = configured.collection
+    source = collection.source.model_copy(update={"href": path.as_uri()})
+    return Configured(configured.file, collection.model_copy(update={"source": source}))
 
 
 def _stamps(files: tuple[Path, ...]) -> tuple[Stamp, ...]:
