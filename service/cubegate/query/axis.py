@@ -95,6 +95,16 @@ class Axis:
         index = min(max(index, 0), len(self.values) - 1)
         return len(self.values) - 1 - index if self.descending else index
 
+    def nearest_of(self, values: NDArray[np.float64]) -> NDArray[np.intp]:
+        """Return what `nearest` does for each of many finite values, much sooner; -1 outside of all cells."""
+        slack = self.slack
+        first, last = self.extent
+        if self.cyclic:
+            values = first - slack + (values - first + slack) % 360
+        inside = (values >= first - slack) & (values <= last + slack)
+        index = np.clip(np.searchsorted(self.edges, values, side="right") - 1, 0, len(self.values) - 1)
+        return np.where(inside, len(self.values) - 1 - index if self.descending else index, -1)
+
     def between(self, low: float, high: float) -> NDArray[np.intp]:
         """Return the indices of the cells whose centre lies from `low` to `high`, along the axis.
 

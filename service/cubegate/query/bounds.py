@@ -22,16 +22,17 @@ def find_window(grid: Grid, bounds: Bounds | None, crs: CRS | None) -> Window:
     if bounds is None:
         return Window(slice(0, len(grid.x.values)), slice(0, len(grid.y.values)))
     geographic = grid.geographic if crs is None else bool(crs.is_geographic)
-    _check(bounds, geographic=geographic)
+    check_bounds(bounds, geographic=geographic)
     if crs is not None:
-        bounds = _to_grid(grid, bounds, crs)
+        bounds = to_grid(grid, bounds, crs)
     try:
         return grid.window(bounds)
     except InvalidParameter as error:
         raise _outside(grid, crs) from error
 
 
-def _check(bounds: Bounds, *, geographic: bool) -> None:
+def check_bounds(bounds: Bounds, *, geographic: bool) -> None:
+    """Raise `InvalidParameter` for a box that has no area of numbers, or is none of the Earth's."""
     west, south, east, north = bounds
     if west > east and geographic:
         raise InvalidParameter(
@@ -49,7 +50,12 @@ def _check(bounds: Bounds, *, geographic: bool) -> None:
         )
 
 
-def _to_grid(grid: Grid, bounds: Bounds, crs: CRS) -> Bounds:
+def to_grid(grid: Grid, bounds: Bounds, crs: CRS) -> Bounds:
+    """Return the box in the grid's CRS that holds a box in `crs`, or what of it is on the grid.
+
+    Raises:
+        InvalidParameter: they don't meet, or the box has no place in the grid's CRS.
+    """
     target = grid.known_crs("bbox-crs")
     if target.is_geographic and crs.is_geographic:
         return transform_bounds(crs, target, bounds)

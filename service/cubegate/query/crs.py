@@ -123,17 +123,31 @@ def transform_points(
     if same_crs(source, target):
         return xs, ys
     try:
-        forward = transformer(source, target)
-        new_x, new_y = forward.transform(xs, ys)
-        back = forward.transform(new_x, new_y, direction="INVERSE")
+        new_x, new_y, known = find_places(source, target, xs, ys)
     except ProjError as error:
         raise _no_place(parameter, source, target) from error
-    # far outside its area a projection may fold other parts of the Earth onto the asked ones
-    if not (
-        np.isfinite([new_x, new_y]).all() and (separation(source, xs, ys, *back) < ROUND_TRIP_METRES).all()
-    ):
+    if not known.all():
         raise _no_place(parameter, source, target)
     return new_x, new_y
+
+
+def find_places(
+    source: CRS, target: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Transform points, and tell which of them have a place in `target`: the others are not finite or wrong.
+
+    Raises:
+        ProjError: there is no way from one CRS to the other.
+    """
+    if same_crs(source, target):
+        return x, y, np.isfinite(x) & np.isfinite(y)
+    forward = transformer(source, target)
+    new_x, new_y = forward.transform(x, y)
+    back = forward.transform(new_x, new_y, direction="INVERSE")
+    # far outside its area a projection may fold other parts of the Earth onto the asked ones
+    with np.errstate(invalid="ignore"):
+        near = separation(source, x, y, *back) < ROUND_TRIP_METRES
+    return new_x, new_y, np.isfinite(new_x) & np.isfinite(new_y) & near
 
 
 def check_degrees(x: NDArray[np.float64], y: NDArray[np.float64], parameter: str) -> None:
@@ -176,7 +190,7 @@ def transform_bounds(source: CRS, target: CRS, bounds: Bounds, parameter: str = 
     """
     if same_crs(source, target):
         return bounds
-    edge_x, edge_y = _outline(bounds)
+    edge_x, edge_y = outline(bounds)
     x, y = transform_points(source, target, edge_x, edge_y, parameter)
     if not target.is_geographic:
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
@@ -190,7 +204,8 @@ def transform_bounds(source: CRS, target: CRS, bounds: Bounds, parameter: str = 
     return west - shift, south, east - shift, north
 
 
-def _outline(bounds: Bounds) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def outline(bounds: Bounds) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return points around a box, `EDGE_POINTS` on each side."""
     west, south, east, north = bounds
     x, y = np.linspace(west, east, EDGE_POINTS), np.linspace(south, north, EDGE_POINTS)
     level: Any = np.full_like

@@ -71,7 +71,7 @@ def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) ->
     (west, east), (south, north) = x.extent, y.extent
     size = len(x.values), len(y.values)
     # north up: which of several equal choices GDAL takes depends on the order of the rows
-    step = _step(x), _step(y)
+    step = step_of(x), step_of(y)
     left, top = float(x.values.min()) - step[0] / 2, float(y.values.max()) + step[1] / 2
     source = (left, step[0], 0.0, top, 0.0, -step[1])
     if find_spec("rasterio") is None:
@@ -111,7 +111,12 @@ def _explained() -> Iterator[None]:
         ) from error
 
 
-def _step(axis: Axis) -> float:
+def step_of(axis: Axis) -> float:
+    """Return the size of the cells of a regular axis.
+
+    Raises:
+        InvalidParameter: it is irregular, or its one cell has no known size.
+    """
     if not axis.regular or (len(axis.values) == 1 and axis.cell is None):
         raise InvalidParameter(
             "crs",
@@ -156,7 +161,7 @@ def reproject(dataset: xr.Dataset, x: str, y: str, target: Target) -> xr.Dataset
     }
     coordinates: dict[str, Any] = {
         **others,
-        **_coordinates(target),
+        **coordinates_of(target),
         MAPPING: ((), np.int32(0), target.crs.to_cf()),
     }
     return xr.Dataset(variables, coordinates, dataset.attrs)
@@ -175,7 +180,8 @@ def _is_mapping(coordinate: xr.DataArray) -> bool:
     return bool({"grid_mapping_name", "crs_wkt", "spatial_ref"} & set(coordinate.attrs))
 
 
-def _coordinates(target: Target) -> dict[str, Any]:
+def coordinates_of(target: Target) -> dict[str, Any]:
+    """Return the x and y of a target, with their CF attributes."""
     west, width, _, north, _, height = target.transform
     attributes = target.crs.cs_to_cf()
     by_axis = {str(each.get("axis")): each for each in attributes}
@@ -195,12 +201,12 @@ def _warp(name: str, values: NDArray[Any], target: Target, index: NDArray[np.int
         )
     flat = values.reshape(-1, *values.shape[-2:])
     if index is None:
-        numbers = _as_floats(name, flat)
-        warped = np.stack([_gdal(band, np.nan, target) for band in numbers]) if len(numbers) else numbers
+        numbers = as_floats(name, flat)
+        warped = np.stack([warp_band(band, np.nan, target) for band in numbers]) if len(numbers) else numbers
     else:
         outside = index < 0
         if outside.any() and flat.dtype.kind in "iu":
-            flat = _as_floats(name, flat)
+            flat = as_floats(name, flat)
         warped = flat.reshape(len(flat), -1)[:, np.where(outside, 0, index)]
         if outside.any():
             warped[:, outside] = np.array("NaT" if flat.dtype.kind in "Mm" else np.nan, flat.dtype)
@@ -214,7 +220,7 @@ def _nearest(rows: int, columns: int, target: Target) -> NDArray[np.int64]:
     """
     index = np.full((target.height, target.width), -1, np.int64)
     west, width, _, north, _, height = target.source_transform
-    x, y = (coordinate[1] for coordinate in _coordinates(target).values())
+    x, y = (coordinate[1] for coordinate in coordinates_of(target).values())
     block = max(1, BLOCK_CELLS // target.width)
     for start in range(0, target.height, block):
         centres = np.meshgrid(x, y[start : start + block])
@@ -229,7 +235,8 @@ def _nearest(rows: int, columns: int, target: Target) -> NDArray[np.int64]:
     return index
 
 
-def _gdal(band: NDArray[Any], nodata: float, target: Target) -> NDArray[Any]:
+def warp_band(band: NDArray[Any], nodata: float, target: Target) -> NDArray[Any]:
+    """Return floats, north up, on the grid of `target`, by GDAL."""
     import rasterio.crs  # noqa: PLC0415 - heavy, and optional
     import rasterio.warp  # noqa: PLC0415
     from rasterio.transform import Affine  # noqa: PLC0415
@@ -250,7 +257,12 @@ def _gdal(band: NDArray[Any], nodata: float, target: Target) -> NDArray[Any]:
     return result
 
 
-def _as_floats(name: str, values: NDArray[Any]) -> NDArray[Any]:
+def as_floats(name: str, values: NDArray[Any]) -> NDArray[Any]:
+    """Return numbers as floats that hold them exactly.
+
+    Raises:
+        NotAcceptable: these are integers that no float holds.
+    """
     if values.dtype.kind == "f":
         return values.astype(np.promote_types(values.dtype.newbyteorder("="), np.float32))
     if values.dtype.itemsize <= 2:

@@ -26,6 +26,18 @@ def test_the_cell_of_a_value_has_the_nearest_centre_or_none(first, steps, descen
         assert found is None
 
 
+@given(
+    st.floats(-1000, 1000), steps, st.booleans(), st.booleans(), st.lists(st.floats(-2000, 2000), max_size=20)
+)
+def test_many_values_are_in_the_cells_of_each(first, steps, descending, cyclic, asked):
+    axis = Axis("x", _values(first, steps, descending), cyclic=cyclic)
+    # edges and centres are where two ways of reckoning would differ
+    asked = np.array([*asked, *axis.values, *axis.edges])
+    one_by_one = [axis.nearest(value) for value in asked]
+    expected = [-1 if index is None else index for index in one_by_one]
+    np.testing.assert_array_equal(axis.nearest_of(asked), expected)
+
+
 @given(st.floats(-1000, 1000), steps, st.booleans(), places, places)
 def test_the_cells_between_are_those_with_a_centre_inside(first, steps, descending, one, other):
     values = _values(first, steps, descending)
