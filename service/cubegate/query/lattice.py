@@ -1,0 +1,172 @@
+"""The one grid that an area over several cubes is answered on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from cubegate.errors import InvalidParameter
+from cubegate.query.bounds import clip, find_window, to_grid
+from cubegate.query.crs import Bounds, same_crs, transform_bounds
+from cubegate.query.footprint import Footprint
+from cubegate.query.reproject import BLOCK_CELLS, Target, Transform, find_target, step_of
+
+# parts of a cell that rounding may take
+_SLACK = 1e-6
+# source cells around what is asked, for resamplings that look at neighbours
+_NEIGHBOURS = 12.0
+
+
+@dataclass(frozen=True)
+class Lattice:
+    """Square or rectangular cells in `crs`, north up: `west` and `north` are the outer edges."""
+
+    crs: CRS
+    west: float
+    north: float
+    width_of_cell: float
+    height_of_cell: float
+    width: int
+    height: int
+
+    @property
+    def x(self) -> NDArray[np.float64]:
+        """The centres of the columns."""
+        return np.asarray(self.west + (np.arange(self.width) + 0.5) * self.width_of_cell, float)
+
+    @property
+    def y(self) -> NDArray[np.float64]:
+        """The centres of the rows, from the north."""
+        return np.asarray(self.north - (np.arange(self.height) + 0.5) * self.height_of_cell, float)
+
+    @property
+    def bounds(self) -> Bounds:
+        """The outer edges: xmin, ymin, xmax, ymax."""
+        east, south = self.width * self.width_of_cell, self.height * self.height_of_cell
+        return self.west, self.north - south, self.west + east, self.north
+
+    def blocks(self) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
+        """Yield the flat positions of all cells, some at a time, with their centres."""
+        x, y = self.x, self.y
+        rows = max(1, BLOCK_CELLS // self.width)
+        for start in range(0, self.height, rows):
+            end = min(start + rows, self.height)
+            there_x, there_y = np.meshgrid(x, y[start:end])
+            yield slice(start * self.width, end * self.width), there_x.reshape(-1), there_y.reshape(-1)
+
+    def target(
+        self, source_crs: CRS, source: Transform, rows: slice, columns: slice, resampling: str
+    ) -> Target:
+        """Return a part of the lattice as what to reproject to."""
+        west = self.west + columns.start * self.width_of_cell
+        north = self.north - rows.start * self.height_of_cell
+        transform = (west, self.width_of_cell, 0.0, north, 0.0, -self.height_of_cell)
+        width, height = columns.stop - columns.start, rows.stop - rows.start
+        return Target(source_crs, self.crs, source, transform, width, height, resampling)
+
+
+def find_lattice(
+    footprints: Sequence[Footprint], bounds: Bounds | None, box_crs: CRS, crs: CRS, resampling: str
+) -> Lattice:
+    """Choose the cells in `crs` that cover the box of `bounds` in `box_crs`, as far as `footprints` do.
+
+    They have the size of the finest footprint's, and lie on its own cells where that is in `crs`.
+
+    Raises:
+        InvalidParameter: a grid is irregular, or a part of the box has no place in `crs`.
+        NotAcceptable: rasterio is not installed on this server.
+    """
+    west, south, east, north = _extent(footprints, bounds, box_crs, crs)
+    steps = [_steps(footprint, bounds, box_crs, crs, resampling) for footprint in footprints]
+    finest = min(range(len(steps)), key=lambda number: steps[number][0] * steps[number][1])
+    across, down = steps[finest]
+    grid = footprints[finest].grid
+    if not same_crs(footprints[finest].crs, crs):
+        width, height = (
+            max(1, math.ceil(size - _SLACK)) for size in ((east - west) / across, (north - south) / down)
+        )
+        return Lattice(crs, west, north, across, down, width, height)
+    left, top = float(grid.x.values.min()) - across / 2, float(grid.y.values.max()) + down / 2
+    if crs.is_geographic:
+        # the same cells a turn further
+        left += 360 * math.floor((west - left) / 360)
+    columns = _centres_between((west - left) / across, (east - left) / across)
+    rows = _centres_between((top - north) / down, (top - south) / down)
+    return Lattice(
+        crs, left + columns.start * across, top - rows.start * down, across, down,
+        columns.stop - columns.start, rows.stop - rows.start,
+    )  # fmt: skip
+
+
+def _centres_between(low: float, high: float) -> slice:
+    """The cells of size 1 whose centre lies between two places, or the one around their middle."""
+    first, last = math.ceil(low - 0.5 - _SLACK), math.floor(high - 0.5 + _SLACK)
+    if last < first:
+        first = last = math.floor((low + high) / 2)
+    return slice(first, last + 1)
+
+
+def _steps(
+    footprint: Footprint, bounds: Bounds | None, box_crs: CRS, crs: CRS, resampling: str
+) -> tuple[float, float]:
+    grid = footprint.grid
+    if same_crs(footprint.crs, crs):
+        return step_of(grid.x), step_of(grid.y)
+    window = find_window(grid, bounds, None if bounds is None else box_crs)
+    across = grid.x.values[window.x] if window.x_values is None else window.x_values
+    x = replace(grid.x, values=across, cell=grid.x.typical_cell)
+    y = replace(grid.y, values=grid.y.values[window.y], cell=grid.y.typical_cell)
+    found = find_target(x, y, footprint.crs, crs, resampling).transform
+    return found[1], -found[5]
+
+
+def _extent(footprints: Sequence[Footprint], bounds: Bounds | None, box_crs: CRS, crs: CRS) -> Bounds:
+    """The box in `crs` around the parts of a box that lie in the footprints, grown together at any turn."""
+    whole: Bounds | None = None
+    for footprint in footprints:
+        if bounds is None:
+            part = transform_bounds(footprint.crs, crs, footprint.grid.bounds, "crs")
+        else:
+            part = transform_bounds(box_crs, crs, clip(footprint.grid, bounds, box_crs), "crs")
+        turns = (0.0, 360.0, -360.0) if crs.is_geographic and whole is not None else (0.0,)
+        unions = [_union(whole, part, turn) for turn in turns]
+        whole = min(unions, key=lambda union: union[2] - union[0])
+    if whole is None:
+        raise InvalidParameter("bbox", "The bbox meets no cube.")
+    return whole
+
+
+def _union(one: Bounds | None, other: Bounds, turn: float) -> Bounds:
+    west, south, east, north = other[0] + turn, other[1], other[2] + turn, other[3]
+    if one is None:
+        return west, south, east, north
+    return min(one[0], west), min(one[1], south), max(one[2], east), max(one[3], north)
+
+
+def bounds_to_read(footprint: Footprint, lattice: Lattice, resampling: str) -> Bounds:
+    """Return the box in a footprint's own CRS that holds all that the lattice's cells need of it.
+
+    Raises:
+        InvalidParameter: they don't meet.
+    """
+    grid = footprint.grid
+    try:
+        west, south, east, north = to_grid(grid, lattice.bounds, lattice.crs)
+    except InvalidParameter:
+        # a part of the lattice has no place there: what of it belongs to the footprint is found cell by cell
+        west, south, east, north = grid.bounds
+    around = 2.0 if resampling == "nearest" else _NEIGHBOURS
+    across, down = (around * float(np.diff(axis.edges).max()) for axis in (grid.x, grid.y))
+    if resampling != "nearest":
+        across, down = max(across, 2 * lattice.width_of_cell), max(down, 2 * lattice.height_of_cell)
+    west, south, east, north = west - across, south - down, east + across, north + down
+    if not grid.geographic:
+        return west, south, east, north
+    if east - west >= 360 or west < -360 or east > 360:
+        west, east = grid.x.extent
+    return west, max(south, -90.0), east, min(north, 90.0)
