@@ -2,14 +2,12 @@
 
 import asyncio
 import contextlib
-import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -17,12 +15,11 @@ import httpx
 import numpy as np
 import pytest
 import uvicorn
+from tests.unit.serving_process import PATIENCE, answers, running, until
 from uvicorn.server import ServerState
 
 from cubegate import serving
 from cubegate.serving import ClientConnection
-
-PATIENCE = 60
 
 
 @pytest.fixture
@@ -80,54 +77,16 @@ def configuration(slow_upstream, tmp_path):
     return file
 
 
-@contextlib.contextmanager
-def running(configuration, *options, **environment):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "cubegate", "serve", "--config", configuration, "--port", str(port)]
-    log = configuration.with_suffix(".log")
-    with (
-        log.open("wb") as said,
-        subprocess.Popen([*command, *options], stderr=said, env={**os.environ, **environment}) as process,
-    ):
-        process.url, process.log = f"http://127.0.0.1:{port}", log
-        try:
-            until(lambda: process.poll() is not None or answers(process.url))
-            assert process.poll() is None, log.read_text()
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-
-def answers(url):
-    try:
-        with urllib.request.urlopen(f"{url}/readyz", timeout=PATIENCE) as response:  # noqa: S310 - our own
-            return response.status == 200
-    except OSError:
-        return False
-
-
-def until(holds):
-    deadline = time.monotonic() + PATIENCE
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-@pytest.mark.parametrize(
-    ("workers", "told"), [("1", signal.SIGTERM), ("2", signal.SIGTERM), ("1", signal.SIGHUP)]
-)
+@pytest.mark.parametrize(("workers", "told"), [(1, signal.SIGTERM), (2, signal.SIGTERM), (1, signal.SIGHUP)])
 def test_a_server_told_to_end_answers_what_was_taken_on(configuration, slow_upstream, workers, told):
     if signal.getsignal(told) is signal.SIG_IGN:
         pytest.skip("whoever runs the tests has them ignore this signal, as nohup does")
-    with running(configuration, "--workers", workers) as process, ThreadPoolExecutor(4) as pool:
+    with running(configuration, workers) as process, ThreadPoolExecutor(4) as pool:
         paths = [f"{process.url}/datasets/stack/{tree}/v/0.0" for tree in ("zarr", "zarr-plain")] * 2
         waiting = [pool.submit(httpx.get, path, timeout=PATIENCE) for path in paths]
         until(lambda: slow_upstream.asked)
         process.send_signal(told)
-        until(lambda: process.log.read_text().count("Shutting down") == int(workers))
+        until(lambda: process.log.read_text().count("Shutting down") == workers)
         assert process.poll() is None
         if workers == "1":
             # the process that stands over several workers keeps the socket until they have ended
@@ -156,7 +115,7 @@ def test_an_answer_that_never_comes_is_given_up_in_time(configuration, slow_upst
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it is the kernel of Linux that tells the workers")
 def test_workers_end_when_the_process_over_them_is_killed(configuration):
-    with running(configuration, "--workers", "2") as process:
+    with running(configuration, workers=2) as process:
         process.kill()
         process.wait()
         until(lambda: refuses(process.url))

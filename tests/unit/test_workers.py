@@ -1,18 +1,13 @@
 """Several workers, started as users start them: whichever answers tells the metrics of all."""
 
-import contextlib
 import os
 import signal
-import socket
-import subprocess
-import sys
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
-from types import SimpleNamespace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
+from tests.unit.serving_process import PATIENCE, running, until
 
 from cubegate.metrics.shared_slots import _read
 from cubegate.metrics.slots import SeriesKey
@@ -21,7 +16,6 @@ HEALTH = SeriesKey("cubegate_http_requests_total", ("/healthz", "GET", "200"))
 CHUNKS = SeriesKey("cubegate_http_requests_total", ("/datasets/{dataset_id}/zarr/{key}", "GET", "200"))
 CHUNKS_SORTED = ("GET", "/datasets/{dataset_id}/zarr/{key}", "200")
 SCRAPES = SeriesKey("cubegate_http_requests_total", ("/metrics", "GET", "200"))
-TIMEOUT = 60
 
 
 @pytest.fixture(scope="module")
@@ -31,51 +25,16 @@ def configuration(tmp_path_factory, make_stack, write_configuration):
     return write_configuration(root, stack="source: {kind: kerchunk, href: ../stack/stack.json}")
 
 
-@contextlib.contextmanager
-def running(configuration, temporary):
-    """Two workers, whose temporary files are below `temporary`."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "cubegate", "serve", "--config", configuration, "--port", str(port)]
-    environment = {**os.environ, "TMPDIR": str(temporary)}
-    with (
-        (temporary / "log").open("wb") as log,
-        subprocess.Popen([*command, "--workers", "2"], stdout=log, stderr=log, env=environment) as process,
-    ):
-        try:
-            wait_until(lambda: process.poll() is not None or answers(port))
-            assert process.poll() is None, (temporary / "log").read_text()
-            yield SimpleNamespace(url=f"http://127.0.0.1:{port}", temporary=temporary, process=process)
-        finally:
-            process.terminate()
-            process.wait()
-
-
-def answers(port):
-    try:
-        return bool(fetch(f"http://127.0.0.1:{port}/readyz"))
-    except OSError:
-        return False
-
-
-def wait_until(holds):
-    deadline = time.monotonic() + TIMEOUT
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 def fetch(url):
     # a connection of its own each time, so that any worker may take it
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as response:  # noqa: S310 - our own server
+    with urllib.request.urlopen(url, timeout=PATIENCE) as response:  # noqa: S310 - our own server
         assert response.status == 200
         return response.read()
 
 
-def by_worker(server, key):
-    """What each worker has counted of one series, by its process number, from the files it counts in."""
-    (directory,) = server.temporary.glob("cubegate-metrics-*")
+def by_worker(folder, key):
+    """What each worker has counted of one series, by its process number, from the files below `folder`."""
+    (directory,) = folder.glob("cubegate-metrics-*")
     readings = {values: _read(values.with_suffix(".names"), values) for values in directory.glob("*.values")}
     return {
         int(values.name.partition("-")[0]): reading.series.get(key, (0,))[0]
@@ -92,25 +51,25 @@ def scrape(server):
     }
 
 
-def from_both_workers(server, key, work):
+def from_both_workers(folder, key, work):
     """Run `work` at least 40 times, several at once, until both workers have done some; gives the results."""
     results = []
     with ThreadPoolExecutor(8) as pool:
-        while len(results) < 40 or sum(count > 0 for count in by_worker(server, key).values()) < 2:
+        while len(results) < 40 or sum(count > 0 for count in by_worker(folder, key).values()) < 2:
             assert len(results) < 5000
             results += pool.map(lambda _: work(), range(20))
     return results
 
 
 def test_whichever_worker_is_asked_tells_the_requests_of_all(configuration, tmp_path):
-    with running(configuration, tmp_path) as server:
-        made = len(from_both_workers(server, HEALTH, lambda: fetch(f"{server.url}/healthz")))
+    with running(configuration, workers=2, TMPDIR=str(tmp_path)) as server:
+        made = len(from_both_workers(tmp_path, HEALTH, lambda: fetch(f"{server.url}/healthz")))
         chunks = from_both_workers(
-            server, CHUNKS, lambda: fetch(f"{server.url}/datasets/stack/zarr/displacement/0.0.0")
+            tmp_path, CHUNKS, lambda: fetch(f"{server.url}/datasets/stack/zarr/displacement/0.0.0")
         )
         scrape(server)
         before = scrape(server)["cubegate_http_requests_total", "GET", "/metrics", "200"]
-        scrapes = from_both_workers(server, SCRAPES, lambda: scrape(server))
+        scrapes = from_both_workers(tmp_path, SCRAPES, lambda: scrape(server))
         for found in scrapes:
             assert found[("cubegate_workers",)] == 2
             assert found["cubegate_http_requests_total", "GET", "/healthz", "200"] == made
@@ -124,11 +83,13 @@ def test_whichever_worker_is_asked_tells_the_requests_of_all(configuration, tmp_
         assert after == before + 1 + len(scrapes)
 
         # a killed worker leaves its counts, and another takes its place
-        killed, _ = workers = by_worker(server, HEALTH)
+        killed, _ = workers = by_worker(tmp_path, HEALTH)
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: len(by_worker(server, HEALTH)) == 3 and scrape(server)[("cubegate_workers",)] == 2)
+        until(lambda: len(by_worker(tmp_path, HEALTH)) == 3 and scrape(server)[("cubegate_workers",)] == 2)
         assert workers[killed] > 0
         for _ in range(10):
             found = scrape(server)
             assert found["cubegate_http_requests_total", "GET", "/healthz", "200"] == made
+        server.terminate()
+        server.wait()
     assert list(tmp_path.glob("cubegate-metrics-*")) == []
