@@ -88,7 +88,7 @@ def test_a_server_told_to_end_answers_what_was_taken_on(configuration, slow_upst
         process.send_signal(told)
         until(lambda: process.log.read_text().count("Shutting down") == workers)
         assert process.poll() is None
-        if workers == "1":
+        if workers == 1:
             # the process that stands over several workers keeps the socket until they have ended
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", int(process.url.rpartition(":")[2])))
