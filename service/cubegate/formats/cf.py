@@ -17,7 +17,7 @@ from cubegate.formats.crs import known_crs
 from cubegate.formats.facts import origin, software
 from cubegate.formats.fields import declared_fill, grid_mapping_names, stored_integers
 from cubegate.formats.output import Result
-from cubegate.formats.times import NOT_A_TIME, encode_durations, encode_times, holds_times
+from cubegate.formats.times import DURATIONS, NOT_A_TIME, encode_durations, encode_times, holds_times
 
 _RANGES = ("valid_min", "valid_max", "valid_range")
 _PACKING = ("scale_factor", "add_offset")
@@ -67,8 +67,9 @@ def _file_variable(name: str, variable: xr.Variable, *, coordinate: bool) -> xr.
         encoding["_FillValue"] = _time_fill(values)
     elif values.dtype.kind == "m":
         values, attributes["units"] = encode_durations(values)
-        encoding["_FillValue"] = _time_fill(values)
-    elif restored is not None:
+        # as xarray marks them, which reads the missing ones as -2**63 otherwise
+        encoding["_FillValue"], attributes["dtype"] = _time_fill(values), "timedelta64[ns]"
+    elif restored is not None and not _is_lost(values, attributes):
         values, encoding["_FillValue"] = restored[0], restored[0].dtype.type(restored[1])
     elif values.dtype.kind in "iu" and (fill := declared_fill(variable)) is not None:
         encoding["_FillValue"] = values.dtype.type(fill)
@@ -78,6 +79,11 @@ def _file_variable(name: str, variable: xr.Variable, *, coordinate: bool) -> xr.
     else:
         values = _other(name, values)
     return xr.Variable(variable.dims, values, attributes, encoding)
+
+
+def _is_lost(values: NDArray[Any], attributes: Mapping[str, Any]) -> bool:
+    """Tell whether xarray would take missing ones for -2**63, as it does with whole days, hours ..."""
+    return attributes.get("units") in DURATIONS and bool(np.isnan(values).any())
 
 
 def _time_fill(numbers: NDArray[np.int64]) -> np.int64 | None:

@@ -14,6 +14,7 @@ _GREGORIAN = ("standard", "gregorian", "proleptic_gregorian")
 _EPOCH = "1970-01-01 00:00:00"
 _UNITS = {"D": "days", "h": "hours", "m": "minutes", "s": "seconds",
           "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}  # fmt: skip
+DURATIONS = frozenset(_UNITS.values())
 _COARSENING = (("us", 1000), ("ms", 1000), ("s", 1000), ("m", 60), ("h", 60), ("D", 24))
 NOT_A_TIME = np.iinfo(np.int64).min
 

@@ -132,10 +132,17 @@ def _is_eager(array: ArrayMetadata) -> bool:
 
 def _decode(variables: dict[str, xr.Variable], attributes: dict[str, Any]) -> xr.Dataset:
     raw = xr.Dataset(variables, attrs=attributes)
-    # days of separation are numbers in days: older releases of xarray would take them for timedelta64
-    durations = CFTimedeltaCoder(decode_via_units=False)
+    # whole days that are missing are -2**63 to xarray, which also takes days for timedelta64 in some releases
+    durations: dict[str, bool | CFTimedeltaCoder] = {
+        name: CFTimedeltaCoder() if _is_timedelta(variable) else False for name, variable in variables.items()
+    }
     try:
         return xr.decode_cf(raw, decode_timedelta=durations)
     except (ValueError, OverflowError) as error:
         logger.warning("times are left as numbers, since they cannot be decoded: %s", type(error).__name__)
-        return xr.decode_cf(raw, decode_times=False)
+        return xr.decode_cf(raw, decode_times=False, decode_timedelta=durations)
+
+
+def _is_timedelta(variable: xr.Variable) -> bool:
+    """Tell whether xarray wrote the variable, and marked its values as timedelta64."""
+    return str(variable.attrs.get("dtype", "")).startswith("timedelta64")
