@@ -24,13 +24,13 @@ from cubegate.serving import ClientConnection
 
 @pytest.fixture
 def slow_upstream(tmp_path):
-    """Serves the files below a folder by ranges, once its gate is open; `asked` counts the requests."""
+    """Serves the files below a folder by ranges, once its gate is open; `asked` has the ranges asked for."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_GET(self):
-            server.asked += 1
+            server.asked.append(self.headers["Range"])
             server.gate.wait(PATIENCE)
             data = (tmp_path / self.path.lstrip("/")).read_bytes()
             first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
@@ -48,7 +48,7 @@ def slow_upstream(tmp_path):
         request_queue_size = 64
 
     server = Server(("127.0.0.1", 0), Handler)
-    server.gate, server.asked = threading.Event(), 0
+    server.gate, server.asked = threading.Event(), []
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.gate.set()
@@ -63,9 +63,10 @@ def configuration(slow_upstream, tmp_path):
     (tmp_path / "granule").write_bytes(values.tobytes())
     (tmp_path / "stack.json").write_text(
         '{".zgroup": "{\\"zarr_format\\": 2}", "v/.zarray": "{\\"zarr_format\\": 2, \\"shape\\": [4, 4], '
-        '\\"chunks\\": [4, 4], \\"dtype\\": \\"<f4\\", \\"compressor\\": null, \\"filters\\": null, '
+        '\\"chunks\\": [1, 4], \\"dtype\\": \\"<f4\\", \\"compressor\\": null, \\"filters\\": null, '
         '\\"fill_value\\": null, \\"order\\": \\"C\\"}", "v/.zattrs": "{\\"_ARRAY_DIMENSIONS\\": [\\"y\\", '
-        f'\\"x\\"]}}", "v/0.0": ["{url}/granule", 0, 64]}}'
+        f'\\"x\\"]}}", "v/0.0": ["{url}/granule", 0, 16], "v/1.0": ["{url}/granule", 16, 16], '
+        f'"v/2.0": ["{url}/granule", 32, 16], "v/3.0": ["{url}/granule", 48, 16]}}'
     )
     (tmp_path / "stack.yaml").write_text(
         "id: stack\nsource: {kind: kerchunk, href: stack.json, fill: declared}\n"
@@ -82,9 +83,10 @@ def test_a_server_told_to_end_answers_what_was_taken_on(configuration, slow_upst
     if signal.getsignal(told) is signal.SIG_IGN:
         pytest.skip("whoever runs the tests has them ignore this signal, as nohup does")
     with running(configuration, workers) as process, ThreadPoolExecutor(4) as pool:
-        paths = [f"{process.url}/datasets/stack/{tree}/v/0.0" for tree in ("zarr", "zarr-plain")] * 2
+        trees = ("zarr", "zarr-plain", "zarr", "zarr-plain")
+        paths = [f"{process.url}/datasets/stack/{tree}/v/{row}.0" for row, tree in enumerate(trees)]
         waiting = [pool.submit(httpx.get, path, timeout=PATIENCE) for path in paths]
-        until(lambda: slow_upstream.asked)
+        until(lambda: len(slow_upstream.asked) == 4)
         process.send_signal(told)
         until(lambda: process.log.read_text().count("Shutting down") == workers)
         assert process.poll() is None
@@ -93,10 +95,10 @@ def test_a_server_told_to_end_answers_what_was_taken_on(configuration, slow_upst
             with pytest.raises(ConnectionRefusedError):
                 socket.create_connection(("127.0.0.1", int(process.url.rpartition(":")[2])))
         slow_upstream.gate.set()
-        for answer in waiting:
+        for row, answer in enumerate(waiting):
             response = answer.result()
             assert response.status_code == 200
-            assert np.array_equal(np.frombuffer(response.content, "<f4"), np.arange(16))
+            assert np.array_equal(np.frombuffer(response.content, "<f4"), np.arange(16).reshape(4, 4)[row])
         process.wait(PATIENCE)
         # uvicorn hands the signal on to itself when it is done
         assert process.returncode in (0, -signal.SIGTERM)
