@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from cubegate.archive_commands import its_live, opera
+from cubegate.archive_commands import cog_stack, its_live, opera
 from cubegate.archive_commands.rechunk import add_rechunk
 
 SEARCHES = (opera, its_live)
-BUILDS = (opera, its_live)
+BUILDS = (opera, its_live, cog_stack)
 
 
 def add_archive_commands(commands: Any) -> None:
