@@ -283,12 +283,12 @@ def validate_section(
     # raised out here, since the text of pydantic's error holds the keys as written
     # a misspelt key explains best why its right spelling is missing
     first = min(found, key=lambda problem: problem["type"] != "extra_forbidden")
-    location = _without_kinds(model, first["loc"])
+    location = first["loc"]
     sources = [path for path in origins or {} if location[: len(path)] == path]
     raise ConfigurationError(
         first["msg"].removeprefix("Value error, "),
         file=origins[max(sources, key=len)] if origins and sources else str(file),
-        key=_shown_key(location),
+        key=_shown_key(_without_kinds(model, location)),
         mend=_mend(model, first["type"], location),
     )
 
