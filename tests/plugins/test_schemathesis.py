@@ -59,8 +59,15 @@ PLAUSIBLE = {
     ],
     "bbox-crs": ["EPSG:32611", "native", "EPSG:3857", "OGC:CRS84", "EPSG:3413", "none", "+proj=ortho +lon_0=60"],
     "resampling": ["nearest", "bilinear", "average", "mode", "best", ""],
-    "variables": ["height", "flag", "height,flag", "x", "none", "", ",", "height,height", "spatial_ref"],
+    "variables": ["height", "flag", "height,flag", "height,days,sensor", "days", "x", "none", "", ",", "height,height", "spatial_ref"],
     "datetime": ["2020-01-13", "2020", "../2020-01-05", "2020-01-10/..", "../..", "2021/2020", "0000", "9999-12-31T23:59:60Z", "/", "2020-01-01T00:00:00+14:00/.."],
+    "where": [
+        "time>=2020-01-10", "time!=2020-01-13,time<2021", "time", "time<60d", "time>2020-02-30", "days<14d", "days!=0", "days<0.5h", "days='x'",
+        "sensor='1A'", "sensor!=1A", "sensor<'1A'", "sensor='", "height>0", "none=1", "days<1e999", "days<1e-999", "=", ",", "", "a" * 2000,
+    ],
+    "mask": [
+        "flag", "flag=1", "flag!=1,height>0", "height<=-1e300", "height", "flag>=0.5", "flag=1d", "sensor", "none", "height>'x'", "<1", "",
+    ],
     "f": ["json", "csv", "covjson", "netcdf", "geotiff", "parquet", "png", "xml", "JSON", ""],
     "compress": ["0", "4", "9", "10", "-1", "x", "1e1", ""],
     "group": ["", "/", "none", ".."],
@@ -69,11 +76,24 @@ POINTS = [
     {"lon": "-116.999", "lat": "36.142"},
     {"x": "500090", "y": "3999910"},
     {"coords": "POINT(500090 3999910)", "crs": "EPSG:32611"},
+    {
+        "lon": "-116.999",
+        "lat": "36.142",
+        "variables": "height,days,sensor",
+        "where": "sensor!=8",
+        "mask": "flag",
+    },
 ]
 BOXES = [
     {"variables": "flag"},
     {"bbox": "-117,36.13,-116.99,36.15", "variables": "height"},
     {"bbox": "500000,3999700,500200,4000000", "bbox-crs": "native"},
+    {
+        "bbox": "-117,36.142,-116.996,36.144",
+        "variables": "height",
+        "where": "days<7d",
+        "mask": "flag!=0,height>-9",
+    },
 ]
 ANSWERED = {
     "GET /datasets/{dataset_id}/timeseries": POINTS,
@@ -98,7 +118,7 @@ BODIES["application/geo+json"] = BODIES["application/json"]
 
 def write_granule(path, number):
     with netCDF4.Dataset(path, "w") as file:
-        for name, size in (("time", 1), ("y", 20), ("x", 24)):
+        for name, size in (("time", 1), ("y", 20), ("x", 24), ("letters", 2)):
             file.createDimension(name, size)
         time = file.createVariable("time", "f8", ("time",))
         time.units, time[:] = "days since 2020-01-01", 12.0 * number
@@ -106,6 +126,10 @@ def write_granule(path, number):
             variable = file.createVariable(name, "f8", (name,))
             variable.standard_name, variable.units = f"projection_{name}_coordinate", "m"
             variable[:] = values
+        days = file.createVariable("days", "i2", ("time",), fill_value=-1)
+        days.units, days[:] = "days", [6, -1, 12][number]
+        sensor = file.createVariable("sensor", "S1", ("time", "letters"))
+        sensor[:] = np.array([["1A", "1B", "8 "][number]], "S2").view("S1").reshape(1, 2)
         file.createVariable("spatial_ref", "i4").setncatts(CRS.from_epsg(32611).to_cf())
         rng = np.random.default_rng(number)
         height = rng.normal(size=(20, 24))
