@@ -25,6 +25,7 @@ from cubegate.store.bridge import LoopThread
 from cubegate.store.sources.zarr import open_zarr_store
 
 VARIABLE = "v"
+TIME = "mid_date"
 ID = "its-live"
 _S3_HOST = re.compile(r"([a-z0-9][a-z0-9.-]*)\.s3(?:[.-][a-z0-9-]+)?\.amazonaws\.com")
 _REGIONS = {"its-live-data": "us-west-2"}
@@ -102,11 +103,15 @@ async def open_member(cube: CatalogCube, url: str, source: ObjectSource, bridge:
         grid = find_grid(dataset, VARIABLE)
         if grid.crs is None:
             settings["crs"] = code
-            grid = find_grid(dataset, VARIABLE, crs=code)
+        if grid.time != TIME:
+            settings["dimensions"] = {"time": TIME}
+        grid = find_grid(
+            dataset, VARIABLE, crs=settings.get("crs"), time=settings.get("dimensions", {}).get("time")
+        )
     except InvalidParameter as error:
         raise InvalidReference(error.detail) from None
-    if grid.time is None:
-        raise InvalidReference(f"Its variable {VARIABLE} has no time.")
+    if grid.time != TIME:
+        raise InvalidReference(f"Its variable {VARIABLE} has no {TIME}.")
     _check_place(grid, cube, parse_crs(code))
     return Member(cube.name, url, store.version, settings)
 

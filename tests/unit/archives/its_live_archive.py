@@ -79,8 +79,9 @@ def write_cube(path, epsg, left, bottom, *, mapping=True, drop=()):
     blosc = Blosc(cname="zlib", clevel=2, shuffle=Blosc.SHUFFLE)
     gridded = {"chunks": (30, 10, 10), "compressors": blosc}
     dataset = dataset.drop_vars(drop)
-    encoding = {name: {**gridded, "_FillValue": FILL} for name in values if name in dataset}
+    encoding = {name: {**gridded, "_FillValue": FILL} for name in values}
     encoding["mid_date"] = {"chunks": (COUNT,), "compressors": blosc, "_FillValue": None}
+    encoding = {name: options for name, options in encoding.items() if name in dataset}
     dataset.to_zarr(path, mode="w-", zarr_format=2, consolidated=True, encoding=encoding)
 
 
@@ -133,7 +134,7 @@ def running_web(answer):
     async def start():
         application = web.Application()
         application.router.add_get("/{path:.*}", answer)
-        runner = web.AppRunner(application)
+        runner = web.AppRunner(application, shutdown_timeout=0.1)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         return runner
