@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import math
+import multiprocessing
 import os
 import signal
 import socket
@@ -80,6 +81,10 @@ def create_worker() -> Gateway:
     if METRICS_VARIABLE in os.environ and sys.platform == "linux":
         # or else it would go on at the port after the other was killed
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        over = multiprocessing.parent_process()
+        if over is not None and not over.is_alive():
+            # it was killed before the kernel was asked
+            sys.exit()
     return create_app_from_environment()
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import signal
 import socket
 import subprocess
@@ -121,6 +122,34 @@ def test_workers_end_when_the_process_over_them_is_killed(configuration):
         process.kill()
         process.wait()
         until(lambda: refuses(process.url))
+
+
+_LATE_WORKER = """
+import multiprocessing, os, signal
+from cubegate import serving
+
+def start_late():
+    multiprocessing.parent_process().join()
+    serving.create_worker()
+    print("served")
+
+if __name__ == "__main__":
+    multiprocessing.get_context("spawn").Process(target=start_late).start()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it is the kernel of Linux that tells the workers")
+def test_a_worker_that_starts_after_the_process_over_it_was_killed_does_not_serve(configuration, tmp_path):
+    script = tmp_path / "late_worker.py"
+    script.write_text(_LATE_WORKER)
+    environment = {"CUBEGATE_CONFIG": str(configuration), "CUBEGATE_METRICS_DIRECTORY": str(tmp_path)}
+    # both pipes are open for as long as the worker runs
+    done = subprocess.run(
+        [sys.executable, script], env={**os.environ, **environment},
+        capture_output=True, text=True, timeout=PATIENCE, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGKILL, "", "")
 
 
 def refuses(url):
