@@ -83,7 +83,7 @@ def _filled(layers: Sequence[Layer], allow_gaps: frozenset[str]) -> list[Layer]:
     filled = []
     for layer in layers:
         index = layer.index
-        for path in known.keys() - index.content.arrays.keys():
+        for path in sorted(known.keys() - index.content.arrays.keys()):
             variable = path.rpartition("/")[2]
             if variable not in allow_gaps:
                 raise InvalidReference(
