@@ -93,14 +93,31 @@ async def build_cube(
         InvalidReference: granules cannot be read or do not fit together; the message names them.
         OSError: a file cannot be written.
     """
+    index = await make_index(plan, parts, source, check_url=check_url, progress=progress)
+    await write_cube(plan, index)
+    return index
+
+
+async def make_index(
+    plan: Plan,
+    parts: Sequence[Part],
+    source: ObjectSource,
+    *,
+    check_url: Callable[[str], None],
+    progress: Progress,
+) -> Index:
+    """Return the index of the cube of `parts`; see `build_cube`, which writes it too.
+
+    Raises:
+        InvalidReference: granules cannot be read or do not fit together; the message names them.
+        OSError: what was read of a granule cannot be kept.
+    """
     indexes = await read_parts(plan, parts, source, check_url=check_url, progress=progress)
     layers = [
         Layer(part.name, index, part.time, part.along) for part, index in zip(parts, indexes, strict=True)
     ]
     progress("Stacking", 0, 1)
-    index = await asyncio.to_thread(stack_layers, layers, allow_gaps=plan.allow_gaps)
-    await write_cube(plan, index)
-    return index
+    return await asyncio.to_thread(stack_layers, layers, allow_gaps=plan.allow_gaps)
 
 
 async def read_parts(
@@ -153,7 +170,7 @@ async def write_cube(plan: Plan, index: Index) -> None:
     """
     await asyncio.to_thread(write_index, index, plan.index)
     await asyncio.to_thread(write_collection, plan.collection, plan.document)
-    await asyncio.to_thread(shutil.rmtree, plan.parts)
+    await asyncio.to_thread(shutil.rmtree, plan.parts, ignore_errors=True)
 
 
 async def _read_part(

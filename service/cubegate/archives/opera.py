@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from cubegate.archives.cmr import Granule, Query
+from cubegate.errors import InvalidParameter
 
 SHORT_NAME = "OPERA_L3_DISP-S1_V1"
 VERSION = "1.0"
@@ -57,7 +59,8 @@ class Product:
 class Wanted:
     """What is asked for: of the secondary dates those from `start` to `end`, both included.
 
-    `frame` None is every frame, `bbox` (west, south, east, north in degrees) those that meet it.
+    `frame` None is every frame, `bbox` (west, south, east, north in degrees) those that meet it. `granule` is
+    the name of the only one that is asked for, whatever else is.
     """
 
     frame: int | None = None
@@ -66,9 +69,12 @@ class Wanted:
     end: np.datetime64 | None = None
     polarization: str | None = None
     version: str = VERSION
+    granule: str | None = None
 
     def query(self) -> Query:
         """Return the search, whose dates match either date of a pair."""
+        if self.granule is not None:
+            return [("short_name", SHORT_NAME), ("granule_ur[]", self.granule)]
         asked = [
             ("short_name", SHORT_NAME),
             ("attribute[]", f"float,PRODUCT_VERSION,{self.version}"),
@@ -83,14 +89,61 @@ class Wanted:
             asked.append(("temporal", ",".join(bounds)))
         return asked
 
+    def document(self) -> dict[str, Any]:
+        """Return what is asked for as JSON has it; see `of`."""
+        dates = {"start": self.start, "end": self.end}
+        texts = {name: None if date is None else f"{date.astype('M8[s]')}" for name, date in dates.items()}
+        return {
+            "frame": self.frame,
+            "bbox": None if self.bbox is None else list(self.bbox),
+            "polarization": self.polarization,
+            "version": self.version,
+            "granule": self.granule,
+            **texts,
+        }
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Wanted:
+        """Read what `document` returned.
+
+        Raises:
+            InvalidParameter: it is no such document.
+        """
+        try:
+            dates = {
+                name: None if (text := document[name]) is None else np.datetime64(text, "s")
+                for name in ("start", "end")
+            }
+            box = document["bbox"]
+            return cls(
+                frame=document["frame"],
+                bbox=None if box is None else (float(box[0]), float(box[1]), float(box[2]), float(box[3])),
+                polarization=document["polarization"],
+                version=document["version"],
+                granule=document["granule"],
+                **dates,
+            )
+        except (KeyError, TypeError, ValueError, IndexError):
+            raise InvalidParameter(
+                "wanted", "The record of the build does not say what was searched for."
+            ) from None
+
     def refuses(self, product: Product) -> str | None:
         """Return why `product` is not asked for, None where it is."""
+        if self.granule is not None:
+            return None if product.name == self.granule else "is another granule"
+        return self._refuses_kind(product) or self._refuses_date(product)
+
+    def _refuses_kind(self, product: Product) -> str | None:
         if self.frame is not None and product.frame != self.frame:
             return f"is of frame {product.frame}"
         if self.polarization is not None and product.polarization != self.polarization:
             return f"has polarization {product.polarization}"
         if product.version != self.version:
             return f"has version {product.version}"
+        return None
+
+    def _refuses_date(self, product: Product) -> str | None:
         if self.start is not None and product.secondary < self.start:
             return "is before the first date"
         if self.end is not None and product.secondary > self.end:
@@ -132,3 +185,10 @@ def choose(granules: Iterable[Granule], wanted: Wanted) -> Choice:
 def _date(text: str) -> np.datetime64:
     date, time = text[:8], text[9:]
     return np.datetime64(f"{date[:4]}-{date[4:6]}-{date[6:]}T{time[:2]}:{time[2:4]}:{time[4:]}", "s")
+
+
+def product_named_in(text: str) -> Product | None:
+    """Read the product that an address or a file name names; None where it names none."""
+    name = text.rpartition("/")[2].partition("?")[0]
+    match = _NAME.match(name)
+    return None if match is None else Product.of(Granule(match[0], (text,), {}))

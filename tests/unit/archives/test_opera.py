@@ -138,7 +138,11 @@ def test_the_lines_of_the_readme_work(publish, archive, tmp_path, monkeypatch, c
     (tmp_path / "config").mkdir()
     (tmp_path / "config" / "cubegate.yaml").write_text(f'upstreams: {{"{archive.url}/data/": {{}}}}')
     assert main(build) == 0
-    assert visible(tmp_path / "config" / "collections") == ["opera-f11116.index", "opera-f11116.yaml"]
+    assert visible(tmp_path / "config" / "collections") == [
+        "opera-f11116.build.json",
+        "opera-f11116.index",
+        "opera-f11116.yaml",
+    ]
 
 
 def test_a_replaced_granule_is_an_error(publish, build, archive, server):
@@ -203,6 +207,7 @@ def test_a_build_that_fails_mounts_nothing_and_goes_on_where_it_was(publish, bui
     assert build()[0] == 0
     assert {name for name in archive.asked if name.endswith(".gz")} == {sidecar}
     assert {path.name for path in (tmp_path / "cubes").iterdir()} == {
+        f"opera-f{FRAME}.build.json",
         f"opera-f{FRAME}.index",
         f"opera-f{FRAME}.yaml",
     }
@@ -237,6 +242,7 @@ def test_granules_without_references_or_without_an_upstream_are_named(publish, b
     assert f"No upstream may read the references of {name}" in " ".join(said.err.split())
     configuration.write_text(text)
     del archive.files[f"{name}.zarr.json.gz"]
+    del archive.files[f"{name}.nc"]
     code, said = build()
     assert code == 1
     assert f"{name} ships no references" in " ".join(said.err.split())

@@ -1,0 +1,207 @@
+"""A cube is brought up to date under a running server, and nobody who opened it before reads another value."""
+
+import contextlib
+import json
+from types import SimpleNamespace
+
+import httpx
+import numpy as np
+import pytest
+import xarray as xr
+from tests.unit.archives.archive import FRAME, granule_name, running_archive
+
+from cubegate.app import create_app
+from cubegate.catalog import catalog as catalog_module
+from cubegate.cli import main
+from cubegate.settings import load_settings
+
+CUBE = f"opera-f{FRAME}"
+SECONDARY = ["20200104T140734", "20200116T140733", "20200128T140733", "20200209T140733"]
+
+
+@pytest.fixture
+def archive():
+    with running_archive() as running:
+        yield running
+
+
+@pytest.fixture
+def publish(archive, tmp_path, write_granule, scan_granule):
+    """Publish a granule of one date; returns its values."""
+
+    def publish(number, **options):
+        name = granule_name(SECONDARY[number], production=options.pop("production", "20250408T164512"))
+        path = tmp_path / f"{name}.nc"
+        values = write_granule(path, 10 * len(archive.granules) + number, **options)
+        archive.add(name, path, scan_granule(path, inline_threshold=0))
+        return values
+
+    return publish
+
+
+@pytest.fixture
+def configuration(archive, tmp_path):
+    file = tmp_path / "cubegate.yaml"
+    cubes = tmp_path / "cubes"
+    file.write_text(
+        f'archives: {{cmr: "{archive.url}"}}\n'
+        f'upstreams: {{"{archive.url}/data/": {{}}, "{cubes.as_uri()}/": {{}}}}\n'
+        "collections: [cubes/*.yaml]\n"
+    )
+    return file
+
+
+@pytest.fixture
+def run(configuration, tmp_path, capsys):
+    """Run a command that must succeed; returns its report."""
+
+    def run(*arguments):
+        code = main([*arguments, "--json", "--config", str(configuration)])
+        said = capsys.readouterr()
+        assert code == 0, said.err
+        return json.loads(said.out)
+
+    return run
+
+
+@pytest.fixture
+def build(run, tmp_path):
+    return lambda: run("build", "opera-disp-s1", "--frame", str(FRAME), "-o", str(tmp_path / "cubes"))
+
+
+@pytest.fixture
+def server(configuration, serving, monkeypatch):
+    """Serve the cubes while the context lasts; each request looks at the files. Gives the address."""
+    monkeypatch.setattr(catalog_module, "CHECK_INTERVAL", 0.0)
+
+    @contextlib.contextmanager
+    def server():
+        with serving(create_app(load_settings(configuration, {}), {})) as url:
+            yield url
+
+    return server
+
+
+@pytest.fixture
+def frame(archive, publish, build, run, server):
+    """Everything that a test does with the archive and its cube."""
+    return SimpleNamespace(archive=archive, publish=publish, build=build, run=run, server=server)
+
+
+def opened(url, name=CUBE):
+    return xr.open_zarr(f"{url}/datasets/{name}/zarr", chunks=None, zarr_format=2)
+
+
+def held(dataset, expected, compared):
+    assert np.array_equal(dataset.displacement.values, np.stack(list(expected)))
+    compared(dataset.displacement.values)
+
+
+def test_dates_at_the_end_are_appended_under_a_running_server(frame, compared):
+    values = [frame.publish(0), frame.publish(1)]
+    before = frame.build()["version"]
+    with frame.server() as url:
+        old = opened(url)
+        values += [frame.publish(2), frame.publish(3)]
+        report = frame.run("update", CUBE)
+        assert report["outcome"] == "appended"
+        assert len(report["added"]) == 2
+        after = report["after"]
+        held(opened(url), values, compared)
+        # whoever opened it before reads what there was, all of it only now
+        held(old, values[:2], compared)
+        assert list(old.baseline.values) == [0.0, np.float32(11 * 1.5)]
+        assert (old.reference_time.values == np.datetime64("2019-12-23T14:07:34")).all()
+        assert httpx.get(f"{url}/datasets/{CUBE}/zarr/.zmetadata").status_code == 200
+        held(opened(url, f"{CUBE}@{before}"), values[:2], compared)
+        held(opened(url, f"{CUBE}@{after}"), values, compared)
+        assert frame.run("update", CUBE)["outcome"] == "unchanged"
+
+
+@pytest.mark.parametrize("change", ["late", "produced again"])
+def test_what_would_shift_or_change_chunks_becomes_another_version(frame, compared, change, tmp_path):
+    values = {number: frame.publish(number) for number in (0, 2)}
+    before = frame.build()["version"]
+    with frame.server() as url:
+        old = opened(url)
+        if change == "late":
+            now = [values[0], frame.publish(1), values[2]]
+        else:
+            now = [values[0], frame.publish(2, production="20260101T000000")]
+        report = frame.run("update", str(tmp_path / "cubes" / f"{CUBE}.yaml"))
+        assert report["outcome"] == "new version"
+        assert len(report["gone"]) == (change != "late")
+        after = report["after"]
+        # the address without a version stays what it was, for who opened it and for who opens it
+        for dataset in (old, opened(url), opened(url, f"{CUBE}@{before}")):
+            held(dataset, values.values(), compared)
+        held(opened(url, f"{CUBE}@{after}"), now, compared)
+        assert frame.run("update", CUBE, "--replace")["outcome"] == "replaced"
+        held(opened(url), now, compared)
+        held(opened(url, f"{CUBE}@{before}"), values.values(), compared)
+        assert frame.run("update", CUBE)["outcome"] == "unchanged"
+
+
+def test_a_granule_that_was_written_over_is_another_version(frame, scan_granule, tmp_path):
+    frame.publish(0)
+    frame.publish(1)
+    frame.build()
+    name = frame.archive.granules[1]
+    path = tmp_path / f"{name}.nc"
+    path.write_bytes(frame.archive.files[f"{name}.nc"] + b"more")
+    frame.archive.granules.remove(name)
+    frame.archive.add(name, path, scan_granule(tmp_path / f"{name}.nc", inline_threshold=0))
+    report = frame.run("update", CUBE)
+    assert report["outcome"] == "new version"
+    assert "has other chunks" in report["reason"]
+
+
+def test_a_version_is_mounted_as_long_as_its_file_is_kept(frame, tmp_path):
+    frame.publish(0)
+    frame.publish(1)
+    before = frame.build()["version"]
+    frame.publish(2)
+    frame.run("update", CUBE)
+    with frame.server() as url:
+        assert httpx.get(f"{url}/datasets/{CUBE}@{before}/zarr/.zmetadata").status_code == 200
+        (tmp_path / "cubes" / f"{CUBE}.{before}.index").unlink()
+        for name in (f"{CUBE}@{before}", f"{CUBE}@{'0' * 16}", f"{CUBE}@..%2Fx", f"{CUBE}@"):
+            assert httpx.get(f"{url}/datasets/{name}/zarr/.zmetadata").status_code == 404
+
+
+def test_an_update_that_fails_leaves_everything_as_it_was(frame, configuration, tmp_path, capsys):
+    frame.publish(0)
+    frame.build()
+    names = {path.name: path.read_bytes() for path in (tmp_path / "cubes").iterdir()}
+    frame.publish(1)
+    sidecar = f"{frame.archive.granules[1]}.zarr.json.gz"
+    frame.archive.broken.add(sidecar)
+    assert main(["update", CUBE, "--config", str(configuration)]) == 1
+    assert f"1 of 2 granules cannot be used: {frame.archive.granules[1]}" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    kept = {path.name: path.read_bytes() for path in (tmp_path / "cubes").iterdir() if path.is_file()}
+    assert kept == names
+
+
+def test_what_cannot_be_updated_is_said(frame, configuration, tmp_path, capsys):
+    frame.publish(0)
+    frame.build()
+    record = tmp_path / "cubes" / f"{CUBE}.build.json"
+    for text, message in (
+        ("{", "is not JSON"),
+        ("[]", "is no record of a build"),
+        (record.read_text().replace('"format": 1', '"format": 7'), "another version of cubegate"),
+        (record.read_text().replace("opera-disp-s1", "other"), "whose cubes are not updated"),
+        (record.read_text().replace('"frame"', '"farm"'), "does not say what was searched for"),
+    ):
+        record.write_text(text)
+        assert main(["update", CUBE, "--config", str(configuration)]) == 1
+        assert message in " ".join(capsys.readouterr().err.split())
+    record.unlink()
+    assert main(["update", CUBE, "--config", str(configuration)]) == 1
+    assert "Build the cube again" in " ".join(capsys.readouterr().err.split())
+    assert main(["update", "nothing", "--config", str(configuration)]) == 1
+    assert f"There is no cube 'nothing'. Accepted: a collection file, or: {CUBE}" in " ".join(
+        capsys.readouterr().err.split()
+    )
