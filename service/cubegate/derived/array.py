@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,8 @@ Positions = NDArray[np.intp]
 
 # fewer values are computed faster than a thread is called
 SMALL = 2**15
+# values of inputs that are held at once, where fewer can be told apart
+LARGEST = 2**24
 
 
 class Input:
@@ -31,6 +34,8 @@ class Input:
         self._variable = variable
         self.shape = variable.shape
         self.dtype = np.result_type(variable.dtype, np.float32)
+        chunks = variable.encoding.get("preferred_chunks", {})
+        self.chunks = tuple(int(chunks.get(name, 1)) for name in variable.dims)
 
     async def read(self, positions: Sequence[Positions]) -> NDArray[Any]:
         """Return the values at `positions`, one array a dimension, each independent of the others.
@@ -102,11 +107,44 @@ class DerivedArray(BackendArray, ABC):
 
     @abstractmethod
     async def compute(self, positions: Sequence[Positions]) -> NDArray[Any]:
-        """Return the values at `positions`, one array a dimension, each independent of the others."""
+        """Return the values at `positions`, one array a dimension, each independent of the others.
+
+        They are the caller's to change.
+        """
 
     @abstractmethod
     async def compute_points(self, positions: Sequence[Positions]) -> NDArray[Any]:
         """Return the values at points: `positions` has one array a dimension, all of the points' shape."""
+
+
+class TiledArray(DerivedArray):
+    """A derived array that is computed tile by tile, where much must be read for it."""
+
+    async def compute(self, positions: Sequence[Positions]) -> NDArray[Any]:
+        """Return the values at `positions`.
+
+        Little more than these is held in memory, however much must be read for them.
+
+        Raises:
+            UpstreamError: a chunk could not be read.
+        """
+        whole, needed = self.entire(positions)
+        tiles = list(tiles_of(positions, self._inputs[0].chunks, whole, LARGEST // max(needed, 1)))
+        if len(tiles) == 1:
+            return await self.compute_tile(positions)
+        values = np.empty([each.size for each in positions], self.dtype)
+        for tile in tiles:
+            part = [each[along] for each, along in zip(positions, tile, strict=True)]
+            values[tile] = await self.compute_tile(part)
+        return values
+
+    @abstractmethod
+    def entire(self, positions: Sequence[Positions]) -> tuple[Collection[int], int]:
+        """Return the axes that must not be cut, and how many values are read a place along the others."""
+
+    @abstractmethod
+    async def compute_tile(self, positions: Sequence[Positions]) -> NDArray[Any]:
+        """Return the values at `positions`, of which all inputs are in memory at once."""
 
 
 def positions_of(indexer: Indexer, size: int) -> Positions:
@@ -115,6 +153,33 @@ def positions_of(indexer: Indexer, size: int) -> Positions:
         return np.arange(*indexer.indices(size))
     positions = np.atleast_1d(np.asarray(indexer, np.intp))
     return np.where(positions < 0, positions + size, positions)
+
+
+def tiles_of(
+    positions: Sequence[Positions], chunks: Sequence[int], whole: Collection[int], limit: int
+) -> Iterator[tuple[slice, ...]]:
+    """Cut what `positions` select into tiles of about `limit` places, at the bounds of chunks.
+
+    Axes in `whole` are not cut, nor counted. A tile is one slice of the positions along each axis.
+    """
+    parts: list[list[slice]] = []
+    for axis in reversed(range(len(positions))):
+        size = positions[axis].size
+        cut = [slice(0, size)] if axis in whole else _cut(positions[axis] // chunks[axis], max(limit, 1))
+        parts.insert(0, cut)
+        if axis not in whole:
+            limit //= max(*(each.stop - each.start for each in cut), 1)
+    return itertools.product(*parts)
+
+
+def _cut(chunks: Positions, longest: int) -> list[slice]:
+    """Cut an axis whose places lie in `chunks` into pieces of up to `longest`, or of one chunk."""
+    bounds = [0, *(np.flatnonzero(np.diff(chunks)) + 1).tolist(), chunks.size]
+    kept = [0]
+    for last, bound in itertools.pairwise(bounds):
+        if bound - kept[-1] > longest and last > kept[-1]:
+            kept.append(last)
+    return [slice(start, stop) for start, stop in itertools.pairwise([*kept, chunks.size])]
 
 
 def as_indexer(positions: Positions) -> slice | Positions:

@@ -7,14 +7,14 @@ the epoch with t(j) = r(i).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cubegate.chunks.concurrency import run_all
-from cubegate.derived.array import DerivedArray, Input, Positions, in_time, total
+from cubegate.derived.array import DerivedArray, Input, Positions, TiledArray, in_time, total
 from cubegate.derived.epochs import LOST, Epochs
 from cubegate.store.bridge import LoopThread
 from cubegate.store.reader import ChunkCost
@@ -23,7 +23,7 @@ from cubegate.store.reader import ChunkCost
 _BLOCK = 2**20
 
 
-class ContinuousArray(DerivedArray):
+class ContinuousArray(TiledArray):
     """An input made continuous along its dimension `axis`, which has one place an epoch.
 
     With `omit` a missing value counts as 0 for all epochs that follow; otherwise they are missing too.
@@ -42,7 +42,11 @@ class ContinuousArray(DerivedArray):
             self._epochs.needed(each) if axis == self._axis else each for axis, each in enumerate(positions)
         ]
 
-    async def compute(self, positions: Sequence[Positions]) -> NDArray[Any]:
+    def entire(self, positions: Sequence[Positions]) -> tuple[Collection[int], int]:
+        """Return the axis of time, and how many epochs the wanted ones are made of."""
+        return (self._axis,), self._epochs.needed(positions[self._axis]).size
+
+    async def compute_tile(self, positions: Sequence[Positions]) -> NDArray[Any]:
         """Return the values at `positions`; every epoch that they are made of is read once."""
         read = self._read_for(positions)
         values = np.moveaxis(await self._source.read(read), self._axis, 0)
@@ -114,7 +118,7 @@ class ReferencedArray(DerivedArray):
         """Return the values at `positions`, less those at the place."""
         wanted = [self._array.compute(each) for each in (positions, self._at_pixel(positions))]
         values, reference = await run_all(wanted, in_flight=2)
-        return np.asarray(values - reference, self.dtype)
+        return await in_time(values.size, lambda: np.subtract(values, reference, out=values))
 
     async def compute_points(self, positions: Sequence[Positions]) -> NDArray[Any]:
         """Return the values at points, less those at the place at the same times."""

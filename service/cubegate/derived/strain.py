@@ -16,14 +16,15 @@ sqrt(e_xx2 + e_yy2 + e_xx e_yy + e_xy2).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubegate.derived.array import DerivedArray, Input, Positions, in_time, read_all, total
+from cubegate.derived.array import Input, Positions, TiledArray, in_time, read_all, total
 from cubegate.derived.settings import Component
 from cubegate.store.bridge import LoopThread
 from cubegate.store.reader import ChunkCost
@@ -67,7 +68,7 @@ class _Neighbours:
         return cls(before, after, np.where(inside, centres[after] - centres[before], np.nan))
 
 
-class StrainArray(DerivedArray):
+class StrainArray(TiledArray):
     """One component of the strain rate; missing where a neighbour is, and at the edge of the grid."""
 
     def __init__(
@@ -88,7 +89,13 @@ class StrainArray(DerivedArray):
             read[axis] = np.unique(np.clip(around, 0, self.shape[axis] - 1))
         return read
 
-    async def compute(self, positions: Sequence[Positions]) -> Values:
+    def entire(self, positions: Sequence[Positions]) -> tuple[Collection[int], int]:
+        """Return x and y, whose neighbours are needed, and how many values are read of both inputs."""
+        axes = (self._cells.x_axis, self._cells.y_axis)
+        read = self._with_margin(positions)
+        return axes, len(self._inputs) * math.prod(read[axis].size for axis in axes)
+
+    async def compute_tile(self, positions: Sequence[Positions]) -> Values:
         """Return the values at `positions`; both inputs are read with the cells around."""
         read = self._with_margin(positions)
         inputs = await read_all(self._inputs, read)

@@ -7,20 +7,20 @@ velocity of zero has no direction.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cubegate.derived.array import DerivedArray, Input, Positions, in_time, read_all, total
+from cubegate.derived.array import Input, Positions, TiledArray, in_time, read_all, total
 from cubegate.store.bridge import LoopThread
 from cubegate.store.reader import ChunkCost
 
 Values = NDArray[Any]
 
 
-class CellwiseArray(DerivedArray):
+class CellwiseArray(TiledArray):
     """What `function` makes of two inputs of one shape, each value of those at the same place."""
 
     def __init__(
@@ -33,7 +33,11 @@ class CellwiseArray(DerivedArray):
         """Return the price of `compute`: that of both inputs."""
         return total(each.cost(positions) for each in self._inputs)
 
-    async def compute(self, positions: Sequence[Positions]) -> Values:
+    def entire(self, positions: Sequence[Positions]) -> tuple[Collection[int], int]:  # noqa: ARG002
+        """Return no axis, and the number of inputs."""
+        return (), len(self._inputs)
+
+    async def compute_tile(self, positions: Sequence[Positions]) -> Values:
         """Return the values at `positions`."""
         return await self._computed(*await read_all(self._inputs, positions))
 
