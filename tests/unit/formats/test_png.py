@@ -75,6 +75,13 @@ def test_the_figure_says_where_and_what_is_left_out(series):
     assert said[2] in ("valid = True; not drawn: observed", "valid = False; not drawn: observed")
 
 
+@pytest.mark.parametrize(("kind", "draw"), [("series", plot), ("cube", atlas)])
+def test_the_figure_says_which_conditions_its_values_meet(request, kind, draw):
+    result = request.getfixturevalue(kind)("displacement")
+    result = replace(result, provenance={**result.provenance, "where": "date_dt<60d", "mask": "good"})
+    assert any("where date_dt<60d · mask good" in text for text in texts(draw(result)))
+
+
 def test_text_is_never_taken_for_mathematics(series):
     dataset = series().dataset.assign(
         v=("time", np.arange(3.0), {"long_name": r"$\broken{", "units": "$m$ 海"})

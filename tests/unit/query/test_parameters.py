@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from cubegate.errors import InvalidParameter
 from cubegate.query.crs import lonlat
-from cubegate.query.parameters import parse_bbox, parse_number, read_cube, read_position
+from cubegate.query.parameters import parse_bbox, parse_number, read_cube, read_position, read_table
 
 
 @given(st.floats(allow_nan=False, allow_infinity=False))
@@ -127,6 +127,20 @@ def test_everything_of_a_cube():
     assert read_cube([]).query.bounds is None
 
 
+@pytest.mark.parametrize("read", [read_position, read_cube, lambda items: read_table(items, None)])
+def test_conditions_may_be_repeated_and_are_what_the_answer_says(read):
+    place = [("x", "1"), ("y", "2")] if read is read_position else []
+    asked = read([*place, ("where", "a<60d"), ("mask", "m"), ("where", "s='1A', b=2")])
+    assert [str(each) for each in asked.query.where] == ["a<60d", "s='1A'", "b=2"]
+    assert [str(each) for each in asked.query.mask] == ["m"]
+    assert asked.conditions == {"where": "a<60d, s='1A', b=2", "mask": "m"}
+    assert asked.query.selectors == {}
+    assert read(place).conditions == {}
+    with pytest.raises(InvalidParameter) as caught:
+        read([*place, ("where", "a"), ("mask", "m<")])
+    assert caught.value.parameter == "mask"
+
+
 @pytest.mark.parametrize("text", ["", "1,2,3", "1,2,3,4,5,6", "1,2,3,x", "1,2,3,", "1 2 3 4", "1,2,3,inf"])
 def test_a_bbox_is_four_numbers(text):
     with pytest.raises(InvalidParameter) as caught:
@@ -143,7 +157,18 @@ def test_a_deflate_level_is_one_digit(level):
 
 @given(st.text(max_size=40))
 def test_no_text_gives_another_error(text):
-    for name in ("lon", "coords", "datetime", "crs", "bbox", "bbox-crs", "compress", "variables"):
+    for name in (
+        "lon",
+        "coords",
+        "datetime",
+        "crs",
+        "bbox",
+        "bbox-crs",
+        "compress",
+        "variables",
+        "where",
+        "mask",
+    ):
         for read in (read_position, read_cube):
             try:
                 found = read([("x", "1"), ("y", "1"), (name, text)])
