@@ -66,7 +66,7 @@ def footprint_map(title: str, footprints: Sequence[Footprint]) -> str:
     A footprint without rings is in the list alone. Across the antimeridian longitudes go on beyond 180.
     """
     placed = _unwrapped(footprints)
-    shown = "".join(_map(placed)) if any(rings for rings in placed.values()) else _NOTHING
+    shown = "".join(_map(placed)) if any(rings for _, rings in placed.values()) else _NOTHING
     listed = "".join(_details(number, each) for number, each in enumerate(footprints))
     count = f"{len(footprints):,} {'footprint' if len(footprints) == 1 else 'footprints'}"
     page = Path(__file__).with_suffix(".html").read_text("utf-8")
@@ -159,7 +159,7 @@ def _marks(start: float, stop: float) -> list[float]:
 
 
 def _label(degrees: float, positive: str, negative: str) -> str:
-    side = positive if degrees > 0 else negative if degrees < 0 else ""
+    side = "" if degrees in {0, -180, 180} else positive if degrees > 0 else negative
     return f"{abs(degrees):g}°{side}"
 
 

@@ -141,16 +141,18 @@ def _footprints(frames: dict[int, list[Product]]) -> dict[str, Any]:
 
 
 def _map(frames: dict[int, list[Product]]) -> str:
-    footprints = [
-        Footprint(
-            f"frame {frame}",
-            products[0].granule.outline,
-            f"{len(products):,} products, {', '.join(frame_report(frame, products)['polarizations'])}",
-            [f"{np.datetime_as_string(each.secondary, 'D')}  {each.name}" for each in products],
-        )
-        for frame, products in frames.items()
-    ]
-    return footprint_map("OPERA DISP-S1", footprints)
+    return footprint_map("OPERA DISP-S1", [_footprint(*each) for each in frames.items()])
+
+
+def _footprint(frame: int, products: Sequence[Product]) -> Footprint:
+    report = frame_report(frame, products)
+    dates = f"{report['first'][:10]} to {report['last'][:10]}"
+    return Footprint(
+        f"frame {frame}",
+        products[0].granule.outline,
+        f"{len(products):,} products, {', '.join(report['polarizations'])}, {dates}",
+        [f"{np.datetime_as_string(each.secondary, 'D')}  {each.name}" for each in products],
+    )
 
 
 def _build(parsed: argparse.Namespace, console: Console) -> int:

@@ -183,8 +183,8 @@ def _dates_in_names(
         raise InvalidReference(f"The stack has no {_DATES[name]!r}, and chunks of several granules.")
     dates = np.full(count, "NaT", "M8[ns]")
     for number, granules in enumerate(rows.granule.reshape(count, -1)):
-        named = {product_named_in(index.urls[granule]) for granule in np.unique(granules[granules < INLINED])}
-        product = named.pop() if len(named) == 1 else None
+        urls = [index.urls[granule] for granule in np.unique(granules[granules < INLINED])]
+        product = product_named_in(urls[0]) if len(urls) == 1 else None
         if product is None:
             raise InvalidReference(
                 f"The stack has no {_DATES[name]!r}, and granule {number} of it is not named by its dates."

@@ -29,6 +29,7 @@ class Archive:
         self.asked, self.searches = [], []
         self.page_size = 2
         self.hits = None
+        self.data_url = None
 
     def add(self, name, path, references):
         """Publish the HDF5 file at `path` with its references."""
@@ -53,7 +54,7 @@ class Archive:
     def _item(self, name):
         urls = [
             f"s3://asf-cumulus-prod-opera-products/OPERA_L3_DISP-S1_V1/{name}/{name}{{}}",
-            f"{self.url}/data/{name}{{}}",
+            f"{self.data_url or f'{self.url}/data/'}{name}{{}}",
         ]
         related = [
             {"URL": url.format(suffix), "Type": kind}
