@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Request
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
-from cubegate.api import PROBLEM_RESPONSES, Datacube, LimitSettings, datacube, formats, limits
+from cubegate.api import PROBLEM_RESPONSES, Cube, LimitSettings, datacube, formats, limits
 from cubegate.formats.output import OutputFormat, choose_format
 from cubegate.query import parameters
-from cubegate.query.budget import Plan
+from cubegate.query.budget import Price
 
 DESCRIPTION = """What a query would cost: chunks and bytes to read at most, cells in the answer. It takes the
 query string of `/timeseries` (with a point) or of `/subset` (without one). Where the query is too large,
@@ -46,7 +46,7 @@ class EstimatePlugin(Plugin):
 
 async def read_price(
     request: Request,
-    cube: Annotated[Datacube, Depends(datacube)],
+    cube: Annotated[Cube, Depends(datacube)],
     limits: Annotated[LimitSettings, Depends(limits)],
     formats: Annotated[Mapping[str, OutputFormat], Depends(formats)],
 ) -> dict[str, Any]:
@@ -58,10 +58,10 @@ async def read_price(
         choose_format(formats, asked.format, "series" if is_point else "cube")
     plan = await cube.plan(asked.group, asked.query, limits)
     hint = await plan.hint()
-    return _as_json(plan, limits, hint)
+    return _as_json(plan.price, limits, hint)
 
 
-def _as_json(plan: Plan, limits: LimitSettings, hint: str) -> dict[str, Any]:
+def _as_json(price: Price, limits: LimitSettings, hint: str) -> dict[str, Any]:
     known = {"chunks": limits.chunks, "bytes": limits.bytes, "cells": limits.cells}
-    answer = {**dataclasses.asdict(plan.price), "limits": known, "fits": not hint}
+    answer = {**dataclasses.asdict(price), "limits": known, "fits": not hint}
     return {**answer, "hint": hint} if hint else answer

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
-from cubegate.api import PROBLEM_RESPONSES, Datacube, LimitSettings, datacube, formats, limits, respond
+from cubegate.api import PROBLEM_RESPONSES, Cube, LimitSettings, datacube, formats, limits, respond
 from cubegate.formats.output import OutputFormat, Result, choose_format
 from cubegate.query import parameters
 
@@ -54,7 +54,7 @@ class SubsetPlugin(Plugin):
 
 async def read_box(
     request: Request,
-    cube: Annotated[Datacube, Depends(datacube)],
+    cube: Annotated[Cube, Depends(datacube)],
     limits: Annotated[LimitSettings, Depends(limits)],
     formats: Annotated[Mapping[str, OutputFormat], Depends(formats)],
 ) -> Response:

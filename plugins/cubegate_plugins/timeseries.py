@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
-from cubegate.api import PROBLEM_RESPONSES, Datacube, LimitSettings, datacube, formats, limits, respond
+from cubegate.api import PROBLEM_RESPONSES, Cube, LimitSettings, datacube, formats, limits, respond
 from cubegate.errors import BudgetExceeded
 from cubegate.formats.output import OutputFormat, Result, Shape, choose_format
 from cubegate.query import parameters
@@ -47,7 +47,7 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
     **PROBLEM_RESPONSES,
 }
 
-Cube = Annotated[Datacube, Depends(datacube)]
+Mounted = Annotated[Cube, Depends(datacube)]
 Formats = Annotated[Mapping[str, OutputFormat], Depends(formats)]
 Limits = Annotated[LimitSettings, Depends(limits)]
 
@@ -88,13 +88,13 @@ class TimeSeriesPlugin(Plugin):
         return router
 
 
-async def read_one(request: Request, cube: Cube, limits: Limits, formats: Formats) -> Response:
+async def read_one(request: Request, cube: Mounted, limits: Limits, formats: Formats) -> Response:
     """Answer the series at the point that the query string names."""
     asked = parameters.read_position(request.query_params.multi_items())
     return await _answer(request, cube, asked, "series", limits=limits, formats=formats)
 
 
-async def read_many(request: Request, cube: Cube, limits: Limits, formats: Formats) -> Response:
+async def read_many(request: Request, cube: Mounted, limits: Limits, formats: Formats) -> Response:
     """Answer the series at the points of the body."""
     items = request.query_params.multi_items()
     body = await _read_body(request)
@@ -116,7 +116,7 @@ async def _read_body(request: Request) -> bytes:
 
 async def _answer(
     request: Request,
-    cube: Datacube,
+    cube: Cube,
     asked: parameters.Request,
     shape: Shape,
     *,

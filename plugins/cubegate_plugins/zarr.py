@@ -170,7 +170,7 @@ class ZarrEndpoint:
     ) -> tuple[Entity, bytes] | None:
         """Return what answers a key that was asked for before, where that is in memory."""
         cube = found.catalog.held(dataset_id)
-        mount = None if cube is None else self._mounts.get(cube)
+        mount = self._mounts.get(cube) if isinstance(cube, Datacube) else None
         if mount is None or key is None:
             return None
         resource = self._resources.get((mount.number, "@" in dataset_id, key))
@@ -189,7 +189,7 @@ class ZarrEndpoint:
             NotFound: there is no such dataset or key.
             UpstreamError: the dataset or the chunk cannot be read.
         """
-        mount = await self._mount(await found.catalog.get(dataset_id))
+        mount = await self._mount(await found.catalog.stored(dataset_id))
         tree, pinned = mount.tree, "@" in dataset_id
         if key is None or (key and tree.is_node(key)):
             return _redirect(scope)

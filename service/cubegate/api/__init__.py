@@ -3,12 +3,14 @@
 from cubegate.api.dependencies import Services, datacube, formats, limits, services
 from cubegate.api.problems import PROBLEM_RESPONSES, problem, problem_of, register_problems
 from cubegate.api.responses import respond
+from cubegate.catalog.cube import Cube
 from cubegate.catalog.datacube import Datacube
 from cubegate.settings import LimitSettings
 from cubegate.store.encoded import EncodedStore
 
 __all__ = [
     "PROBLEM_RESPONSES",
+    "Cube",
     "Datacube",
     "EncodedStore",
     "LimitSettings",

@@ -11,7 +11,7 @@ from fastapi import Path, Request
 from cubegate.api.admission import QueryLimit
 from cubegate.api.spool import Spool
 from cubegate.catalog.catalog import Catalog
-from cubegate.catalog.datacube import Datacube
+from cubegate.catalog.cube import Cube
 from cubegate.chunks.upstream_states import UpstreamStates
 from cubegate.formats.output import OutputFormat
 from cubegate.metrics.metrics import Metrics
@@ -42,8 +42,8 @@ async def datacube(
     dataset_id: Annotated[
         str, Path(description="A dataset's id, or `id@version`", examples=["opera-f11116"])
     ],
-) -> Datacube:
-    """The datacube that the path names.
+) -> Cube:
+    """The cube that the path names.
 
     Raises:
         NotFound: there is none.

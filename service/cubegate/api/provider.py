@@ -32,9 +32,14 @@ class DatasetProvider(Plugin):
 
     @hookimpl
     def get_dataset(self, dataset_id: str) -> xr.Dataset | None:
-        """Return a copy of the dataset, since xpublish writes into its attributes."""
+        """Return a copy of the dataset, since xpublish writes into its attributes.
+
+        Raises:
+            NotFound: it is combined of others, which are no one dataset.
+        """
         try:
-            cube = self._bridge.run(self._catalog.get(dataset_id))
+            self._bridge.run(self._catalog.get(dataset_id))
         except NotFound:
             return None
+        cube = self._bridge.run(self._catalog.stored(dataset_id))
         return cube.dataset_now().copy(deep=False)

@@ -19,7 +19,7 @@ from cubegate.api.dependencies import services
 from cubegate.api.head import HEADERS_ONLY
 from cubegate.api.leaving import ClientLeft, while_connected
 from cubegate.api.spool import SpooledFile
-from cubegate.catalog.datacube import Datacube
+from cubegate.catalog.cube import Cube
 from cubegate.formats.output import OutputFormat, Result
 from cubegate.query.in_thread import in_thread
 
@@ -31,7 +31,7 @@ MUTABLE_MAX_AGE = 60.0
 
 async def respond(
     request: Request,
-    cube: Datacube,
+    cube: Cube,
     output_format: OutputFormat,
     produce: Callable[[], Awaitable[Result]],
     *,
@@ -86,7 +86,7 @@ async def respond(
         return response
 
 
-def _etag(request: Request, cube: Datacube, output_format: OutputFormat, body: bytes) -> str:
+def _etag(request: Request, cube: Cube, output_format: OutputFormat, body: bytes) -> str:
     """Name the answer by all that it is made of: data, configuration, query, and the code that writes it."""
     parts = (__version__, cube.identity, request.url.path, request.url.query, output_format.name)
     identity = "\n".join(parts).encode() + b"\n" + body

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cubegate.catalog.catalog import Catalog
+from cubegate.catalog.combined import CombinedCube
+from cubegate.catalog.combined_inspection import member_problem
 from cubegate.catalog.datacube import Datacube
 from cubegate.chunks.concurrency import run_all
 from cubegate.errors import CubegateError, InvalidMetadata, UpstreamDenied
@@ -45,6 +47,8 @@ async def check_cube(catalog: Catalog, name: str, samples: int, console: Console
     except CubegateError as error:
         _print(console, f"{name}: cannot be opened: {_said(error)}", "red")
         return 1
+    if isinstance(cube, CombinedCube):
+        return await _check_combined(cube, console)
     arrays = list(cube.store.hierarchy.arrays.values())
     found = _Findings(notes=list(cube.notes))
     found.failures += [f"not served: {path}: {why}" for path, why in cube.store.hierarchy.skipped.items()]
@@ -61,6 +65,19 @@ async def check_cube(catalog: Catalog, name: str, samples: int, console: Console
     read = f"{found.chunks:,} chunks{fill} of {len(arrays)} arrays read, {found.values:,} values"
     _print(console, f"{name}: {read}: {state}")
     return len(found.failures)
+
+
+async def _check_combined(cube: CombinedCube, console: Console) -> int:
+    """Check that each member can answer; what they read is theirs to check."""
+    failures = 0
+    for member in cube.members:
+        problem = await member_problem(cube, member)
+        if problem is not None:
+            failures += 1
+            _print(console, f"{cube.id}: member {member.id}: {problem}", "red")
+    state = f"{failures} failures" if failures else "ok"
+    _print(console, f"{cube.id}: {len(cube.members)} members, whose chunks are checked as theirs: {state}")
+    return failures
 
 
 def _print(console: Console, line: str, style: str | None = None) -> None:

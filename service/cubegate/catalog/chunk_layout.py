@@ -13,6 +13,7 @@ from rich.filesize import decimal
 from rich.table import Table
 from rich.text import Text
 
+from cubegate.catalog.combined import CombinedCube
 from cubegate.catalog.datacube import Datacube
 from cubegate.errors import CubegateError, InvalidParameter
 from cubegate.index.index import Index
@@ -41,8 +42,12 @@ class StoredSizes(NamedTuple):
     chunks: int
 
 
-async def describe_layout(cube: Datacube) -> list[RenderableType]:
+async def describe_layout(cube: Datacube | CombinedCube) -> list[RenderableType]:
     """Return the renderable parts of a cube's chunk layout; of the data, only coordinates are read."""
+    if isinstance(cube, CombinedCube):
+        names = ", ".join(member.id for member in cube.members)
+        said = f"{cube.id} has no chunks of its own. It is combined of these, to be inspected: {names}"
+        return [Text(said)]
     parts: list[RenderableType] = []
     for group in cube.store.hierarchy.groups:
         try:

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterable, Mapping
 from glob import glob
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from cubegate.catalog.watching import Stamp, stamp_of
 from cubegate.derived.settings import DerivedSettings
@@ -27,11 +28,13 @@ class SourceSettings(Section):
     an error. `allow_missing_partitions` names arrays of a kerchunk Parquet store whose lost
     partitions count as unallocated. `fill` settles whether the `fill_value` of a reference file
     that no `_FillValue` attribute backs means missing (declared), is only what unallocated
-    chunks hold (storage), or is what the granule itself says (auto).
+    chunks hold (storage), or is what the granule itself says (auto). `members` are the ids of the
+    collections that a combined one answers from, in the order of precedence.
     """
 
-    kind: Literal["kerchunk", "zarr", "icechunk", "index"]
-    href: str
+    kind: Literal["kerchunk", "zarr", "icechunk", "index", "combined"]
+    href: str = ""
+    members: tuple[str, ...] = ()
     group: str = ""
     missing: Literal["fill", "error"] = "fill"
     allow_missing_partitions: tuple[str, ...] = ()
@@ -39,6 +42,47 @@ class SourceSettings(Section):
     branch: str | None = None
     tag: str | None = None
     snapshot: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_all_that_depends_on_the_kind(cls, document: Any) -> Any:
+        if not isinstance(document, dict):
+            return document
+        given = {key: value for key, value in document.items() if value is not None}
+        # or else what is left out would not be looked at
+        return {"href": "", "members": [], **given}
+
+    @field_validator("href")
+    @classmethod
+    def _check_href(cls, href: str, info: ValidationInfo) -> str:
+        kind = info.data.get("kind")
+        if kind == "combined" and href:
+            raise ValueError("a combined collection has members, and no href of its own")
+        if kind not in (None, "combined") and not href:
+            raise PydanticCustomError("missing", "Field required")
+        return href
+
+    @field_validator("members")
+    @classmethod
+    def _check_members(cls, members: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        kind = info.data.get("kind")
+        if kind == "combined" and not members:
+            raise PydanticCustomError("missing", "Field required")
+        if kind not in (None, "combined") and members:
+            raise ValueError("only a collection of the kind combined has members")
+        twice = sorted({member for member in members if members.count(member) > 1})
+        if twice:
+            raise ValueError(f"{twice[0]!r} is named twice")
+        return members
+
+    @field_validator(
+        "group", "missing", "allow_missing_partitions", "fill", "branch", "tag", "snapshot", mode="before"
+    )
+    @classmethod
+    def _leave_to_members(cls, value: object, info: ValidationInfo) -> object:
+        if info.data.get("kind") == "combined":
+            raise ValueError("a combined collection has this from its members")
+        return value
 
 
 class DimensionSettings(Section):
@@ -60,6 +104,14 @@ class Collection(Section):
     dimensions: DimensionSettings = DimensionSettings()
     variables: tuple[str, ...] | None = None
     derived: Mapping[DerivedName, DerivedSettings] = {}
+
+    @field_validator("crs", "dimensions", "variables", "derived", mode="before")
+    @classmethod
+    def _leave_to_members(cls, value: object, info: ValidationInfo) -> object:
+        source = info.data.get("source")
+        if isinstance(source, SourceSettings) and source.kind == "combined":
+            raise ValueError("a combined collection has this from its members")
+        return value
 
     @field_validator("crs")
     @classmethod
@@ -137,4 +189,18 @@ def _by_id(found: Iterable[Configured]) -> dict[str, Configured]:
                 mend="Choose another id.",
             )
         collections[name] = configured
+    for configured in collections.values():
+        _check_members(configured, collections)
     return collections
+
+
+def _check_members(configured: Configured, collections: Mapping[str, Configured]) -> None:
+    for member in configured.collection.source.members:
+        if member not in collections:
+            problem, mend = f"there is no collection {member!r}", "Add its file, or take it out of the list."
+        elif collections[member].collection.source.members:
+            problem = f"{member!r} is itself a combined collection"
+            mend = "Name the members of it instead."
+        else:
+            continue
+        raise ConfigurationError(problem, file=str(configured.file), key="source.members", mend=mend)

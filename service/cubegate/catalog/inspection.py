@@ -13,6 +13,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from cubegate.catalog.combined import CombinedCube
+from cubegate.catalog.combined_inspection import describe_combined
 from cubegate.catalog.datacube import Datacube
 from cubegate.errors import CubegateError, InvalidMetadata, InvalidParameter
 from cubegate.index.index import Index
@@ -37,8 +39,10 @@ _COLUMNS = (
 )
 
 
-async def describe_cube(cube: Datacube) -> list[RenderableType]:
+async def describe_cube(cube: Datacube | CombinedCube) -> list[RenderableType]:
     """Return the renderable parts of a cube's description; of the data, only coordinates are read."""
+    if isinstance(cube, CombinedCube):
+        return await describe_combined(cube)
     store = cube.store
     parts: list[RenderableType] = [Text(escaped(f"{cube.id}: {cube.title}"), style="bold")]
     if cube.collection.description:

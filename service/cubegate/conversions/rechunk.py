@@ -74,7 +74,7 @@ def opened_rechunk(wanted: Wanted) -> Iterator[Opened]:
         closing.callback(bridge.close)
         closing.callback(lambda: bridge.run(cache.aclose()))
         closing.callback(lambda: bridge.run(upstreams.aclose()))
-        cube = bridge.run(catalog.get(wanted.dataset))
+        cube = bridge.run(catalog.stored(wanted.dataset))
         hierarchy = _wanted_arrays(cube, wanted)
         layouts = bridge.run(_layouts(cube, hierarchy, wanted))
         target = _target(cube, hierarchy, layouts, wanted, settings)

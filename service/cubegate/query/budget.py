@@ -135,7 +135,7 @@ class Advisor:
             count = self._fewer_points(query)
             if count:
                 return f"Up to {count} of these points at once would fit."
-            query = dataclasses.replace(query, points=_first_points(query.points, 1))
+            query = dataclasses.replace(query, points=first_points(query.points, 1))
             start = "One point at once would fit"
         parts = self.narrow(query)
         if parts is None and len(self.variables) > 1:
@@ -207,7 +207,7 @@ class Advisor:
         whole = clip(self.grid, query.bounds or self.grid.bounds, crs)
         scale = min(1.0, MARGIN * self._price(query).share(self.limits) ** -0.5)
         for _ in range(ATTEMPTS):
-            bounds = _shrink(whole, scale)
+            bounds = shrink(whole, scale)
             if self._fits(dataclasses.replace(query, bounds=bounds, crs=crs)):
                 named = "" if query.bounds is not None else "&bbox-crs=native"
                 return f"bbox={','.join(f'{side:.10g}' for side in bounds)}{named}"
@@ -224,18 +224,20 @@ class Advisor:
         share = self._price(query).share(self.limits)
         count = max(1, int(len(query.points.x) / share * MARGIN))
         while count >= 1 and not self._fits(
-            dataclasses.replace(query, points=_first_points(query.points, count))
+            dataclasses.replace(query, points=first_points(query.points, count))
         ):
             count //= 2
         return count
 
 
-def _first_points(points: Points, count: int) -> Points:
+def first_points(points: Points, count: int) -> Points:
+    """Return the first `count` points."""
     ids = None if points.ids is None else points.ids[:count]
     return dataclasses.replace(points, x=points.x[:count], y=points.y[:count], ids=ids)
 
 
-def _shrink(bounds: Bounds, scale: float) -> Bounds:
+def shrink(bounds: Bounds, scale: float) -> Bounds:
+    """Return a box around the same centre, as large as `scale` says, with as many digits as are written."""
     west, south, east, north = bounds
     x, y, dx, dy = (
         (west + east) / 2,

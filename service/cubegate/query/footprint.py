@@ -124,3 +124,14 @@ def find_owners(
         owned.number[here], owned.iy[here], owned.ix[here] = number, iy[inside], ix[inside]
         left = left[~inside]
     return owned
+
+
+def places_in_degrees(crs: CRS, x: NDArray[np.float64], y: NDArray[np.float64]) -> Bounds | None:
+    """Return the box in degrees around places in `crs`; None where one of them has none."""
+    try:
+        lon, lat, known = find_places(crs, lonlat(), x, y)
+    except ProjError:
+        return None
+    if not known.all():
+        return None
+    return float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from cubegate.chunks.concurrency import run_all
 from cubegate.errors import InvalidParameter, NotAcceptable
 from cubegate.query.reproject import EXACT
 from cubegate.query.selection import Selection
@@ -243,14 +243,7 @@ async def load_parts(parts: Sequence[Part]) -> list[Part]:
         UpstreamError: a chunk could not be read; the other reads end with it.
         InvalidParameter: no date of any part meets the conditions.
     """
-    tasks = [asyncio.ensure_future(_load(part)) for part in parts]
-    try:
-        loaded = await asyncio.gather(*tasks)
-    except BaseException:
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
-        raise
+    loaded = await run_all(map(_load, parts), in_flight=max(1, len(parts)))
     problems = [problem for _, problem in loaded if problem is not None]
     if problems and not any(part.times is not None and part.times.size for part, _ in loaded):
         raise problems[0]

@@ -56,6 +56,7 @@ def test_every_key_is_read(tmp_path):
             "branch": "main",
             "tag": "v1",
             "snapshot": "abc",
+            "members": (),
         },
         "crs": "EPSG:32611",
         "dimensions": {"x": "x", "y": "y", "time": "time"},
@@ -81,7 +82,7 @@ def test_what_is_left_out_has_its_default(tmp_path):
         ("id: a\n", "source", "Add it."),
         ("source: {kind: zarr, href: b}\n", "id", "Add it."),
         ("id: a\nsource: {kind: zarr}\n", "source.href", "Add it."),
-        ("id: a\nsource: {kind: tar, href: b}\n", "source.kind", "'kerchunk', 'zarr', 'icechunk' or 'index'"),
+        ("id: a\nsource: {kind: tar, href: b}\n", "source.kind", "'kerchunk', 'zarr', 'icechunk', 'index' or 'combined'"),
         (
             MINIMAL + "dimension: {x: x}\n",
             "dimension",
