@@ -31,13 +31,14 @@ _SHOWN = 5
 class Part:
     """One granule to stack: its name, the address of its references, and its place along time.
 
-    `along` has further values of this granule by name; see `Layer`.
+    `along` has further values of this granule by name; see `Layer`. `group` is taken as the root.
     """
 
     name: str
     references: str
     time: np.datetime64
     along: Mapping[str, Any] = field(default_factory=dict)
+    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ async def read_parts(
         sidecars, lambda done, _: progress(what, done, len(parts))
     )
     scanned = await run_all(
-        (_read_part(plan, part, source, check_url) for part in others),
+        (read_part(plan, part, source, check_url) for part in others),
         in_flight=_IN_FLIGHT,
         report=lambda done, _: progress(what, len(shipped) + done, len(parts)),
     )
@@ -173,15 +174,17 @@ async def write_cube(plan: Plan, index: Index) -> None:
     await asyncio.to_thread(shutil.rmtree, plan.parts, ignore_errors=True)
 
 
-async def _read_part(
+async def read_part(
     plan: Plan, part: Part, source: ObjectSource, check_url: Callable[[str], None]
 ) -> Index | CubegateError:
-    """Return the index of one granule, or what is wrong with it."""
+    """Return the index of one granule, which is kept below `plan.parts`, or what is wrong with it."""
     kept = _kept(plan, part, ".index")
     try:
         index = await asyncio.to_thread(_open_kept, kept)
         if index is None:
-            index = await build_index(part.references, source, check_url=check_url, validators=True)
+            index = await build_index(
+                part.references, source, check_url=check_url, group=part.group, validators=True
+            )
             await asyncio.to_thread(write_index, index, kept)
     except CubegateError as error:
         return error
@@ -189,7 +192,7 @@ async def _read_part(
 
 
 def _kept(plan: Plan, part: Part, suffix: str) -> Path:
-    identity = hashlib.sha256(f"{part.name}\n{part.references}".encode()).hexdigest()[:16]
+    identity = hashlib.sha256(f"{part.name}\n{part.references}\n{part.group}".encode()).hexdigest()[:16]
     return plan.parts / f"{identity}{suffix}"
 
 
