@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from cubegate.archive_commands import cog_stack, its_live, opera
+from cubegate.archive_commands import cog_stack, its_live, opera, stac
 from cubegate.archive_commands.rechunk import add_rechunk
 from cubegate.archive_commands.update import add_update
 
 SEARCHES = (opera, its_live)
-BUILDS = (opera, its_live, cog_stack)
+BUILDS = (opera, its_live, cog_stack, stac)
 
 
 def add_archive_commands(commands: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -46,3 +47,15 @@ def print_report(
     ]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def print_files(
+    console: Console, name: str, files: Sequence[Path], granules: Sequence[str], *, as_json: bool
+) -> None:
+    """Print the report of a build that wrote collection files alone."""
+    report = {"id": name, "collections": [str(file) for file in files], "granules": list(granules)}
+    if as_json:
+        console.print_json(json.dumps(report))
+        return
+    for file in files:
+        console.print(f"Wrote {file}", markup=False, highlight=False, soft_wrap=True)
