@@ -28,7 +28,6 @@ from cubegate.progress_bar import progress_bar, shown_in
 
 _DAY = np.timedelta64(24 * 3600 - 1, "s")
 _SHOWN = 3
-_CONTINUOUS = {"displacement_continuous": {"kind": "continuous", "variable": "displacement"}}
 
 
 def add_search(kinds: Any) -> None:

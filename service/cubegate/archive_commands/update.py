@@ -55,7 +55,9 @@ def _update(parsed: argparse.Namespace, console: Console) -> int:
     plan = Plan(index.stem, collection.title, index.parent, frozenset(record.allow_gaps))
     with progress_bar(console) as bar:
         published, choice = asyncio.run(
-            update_cube(settings, os.environ, plan, record, replace=parsed.replace, progress=shown_in(bar))
+            update_cube(
+                settings, os.environ, plan, record, even_if_other=parsed.replace, progress=shown_in(bar)
+            )
         )
     report = _report(collection.id, plan, published, choice, record.granules)
     if parsed.json:

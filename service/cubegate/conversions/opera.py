@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from cubegate.archives.build_record import BuildRecord, record_file, write_record
@@ -24,6 +25,7 @@ from cubegate.settings import Settings
 KIND = "opera-disp-s1"
 REFERENCES = (".zarr.json.gz", ".dmrpp", ".nc", ".h5")
 """What a granule is read by, the first of these that its archive lists."""
+_DISPLACEMENTS = ("displacement", "short_wavelength_displacement")
 
 
 async def find_products(settings: Settings, wanted: Wanted, *, progress: Progress) -> Choice:
@@ -105,7 +107,7 @@ async def build_products(
         OSError: a file cannot be written.
     """
     index = await index_products(settings, environment, plan, choice.products, progress=progress)
-    await write_cube(plan, index)
+    await write_cube(_with_continuous(plan, index), index)
     names = [product.name for product in choice.products]
     await asyncio.to_thread(_record, plan, index.version, wanted.document(), names, None)
     return index
@@ -122,7 +124,7 @@ async def build_stack(
     """
     plan.directory.mkdir(parents=True, exist_ok=True)
     index = await index_stack(settings, environment, url, progress=progress)
-    await write_cube(plan, index)
+    await write_cube(_with_continuous(plan, index), index)
     await asyncio.to_thread(_record, plan, index.version, {}, (), url)
     return index
 
@@ -133,7 +135,7 @@ async def update_cube(
     plan: Plan,
     record: BuildRecord,
     *,
-    replace: bool,
+    even_if_other: bool,
     progress: Progress,
 ) -> tuple[Published, Choice | None]:
     """Look for what is new since the build that `record` tells of, and publish it; see `publish`.
@@ -153,11 +155,23 @@ async def update_cube(
         choice = await find_products(settings, Wanted.of(record.wanted), progress=progress)
         names = [product.name for product in choice.products]
         index = await index_products(settings, environment, plan, choice.products, progress=progress)
-    published = await asyncio.to_thread(publish, index, plan.index, replace=replace)
+    published = await asyncio.to_thread(publish, index, plan.index, replace=even_if_other)
     await asyncio.to_thread(shutil.rmtree, plan.parts, ignore_errors=True)
     if published.outcome != "new version":
         await asyncio.to_thread(_record, plan, index.version, record.wanted, names, stack)
     return published, choice
+
+
+def _with_continuous(plan: Plan, index: Index) -> Plan:
+    """Name the displacement that is continuous along time, where there is a series of it."""
+    arrays = index.hierarchy.arrays
+    if "reference_time" not in arrays or arrays["time"].shape[0] < 2:
+        return plan
+    name = next((name for name in _DISPLACEMENTS if name in arrays), None)
+    if name is None:
+        return plan
+    derived = {f"{name}_continuous": {"kind": "continuous", "variable": name}}
+    return replace(plan, settings={**plan.settings, "derived": derived})
 
 
 def _record(

@@ -6,6 +6,7 @@ import json
 from types import SimpleNamespace
 
 import h5py
+import httpx
 import numpy as np
 import pytest
 import xarray as xr
@@ -81,9 +82,17 @@ def served(configuration, serving):
 
 
 @pytest.fixture
-def frame(archive, publish, build, served):
+def frame(archive, publish, build, served, write_granule, scan_granule):  # noqa: PLR0917
     """Everything that a test does with the archive and its cubes."""
-    return SimpleNamespace(archive=archive, publish=publish, build=build, served=served)
+
+    def publish_as(name, path, seed):
+        values = write_granule(path, seed)
+        archive.add(name, path, scan_granule(path, inline_threshold=0))
+        return values
+
+    return SimpleNamespace(
+        archive=archive, publish=publish, publish_as=publish_as, build=build, served=served
+    )
 
 
 def values_in(path):
@@ -112,6 +121,26 @@ def test_one_granule_alone_is_a_cube(frame, compared, by):
     asked = [query for query, _ in frame.archive.searches]
     assert all(("granule_ur[]", name) in query for query in asked)
     assert bool(asked) == (by == "name")
+
+
+def test_a_cube_has_displacement_that_is_continuous(frame, configuration, serving, tmp_path, compared):
+    first = ["20191223T140734", "20191223T140734", "20200116T140733", "20200116T140733"]
+    expected = []
+    for number, (reference, secondary) in enumerate(zip(first, SECONDARY, strict=True)):
+        name = granule_name(secondary, reference)
+        path = tmp_path / f"{name}.nc"
+        values = frame.publish_as(name, path, number)
+        # the second date is the reference of those behind it
+        expected.append(values if number < 2 else values + expected[1])
+    code, said = frame.build("--frame", str(FRAME))
+    assert code == 0, said.err
+    with serving(create_app(load_settings(configuration, {}), {})) as url:
+        query = "x=500030&y=3999970&variables=displacement_continuous&f=csv"
+        answer = httpx.get(f"{url}/datasets/{CUBE}/timeseries?{query}").text
+    lines = [line for line in answer.splitlines() if line.startswith("20")]
+    found = [float(line.split(",")[1]) for line in lines]
+    np.testing.assert_allclose(found, [values[1, 1] for values in expected], rtol=1e-5)
+    compared(np.array(found))
 
 
 @pytest.mark.parametrize("asked", ["OPERA_nothing", "https://host/OPERA_nothing.nc"])
