@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import lzma
 from collections.abc import Iterable, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 import kerchunk.codecs  # noqa: F401 - makes `fill_hdf_strings` known to numcodecs
@@ -15,10 +16,13 @@ from cubegate.errors import UnsupportedCodec
 V2_CODECS = frozenset(
     {
         "adler32", "astype", "bitround", "blosc", "bz2", "crc32", "crc32c", "delta",
-        "fill_hdf_strings", "fixedscaleoffset", "fletcher32", "gzip", "jenkins_lookup3", "json2",
-        "lz4", "lzma", "packbits", "quantize", "shuffle", "vlen-bytes", "vlen-utf8", "zlib", "zstd",
+        "fill_hdf_strings", "fixedscaleoffset", "fletcher32", "gzip", "imagecodecs_delta",
+        "imagecodecs_floatpred", "imagecodecs_lzw", "jenkins_lookup3", "json2", "lz4", "lzma",
+        "packbits", "quantize", "shuffle", "vlen-bytes", "vlen-utf8", "zlib", "zstd",
     }
 )  # fmt: skip
+# what TIFF does to its tiles, by the names that its kerchunk references have for it
+TIFF_CODECS = frozenset({"imagecodecs_delta", "imagecodecs_floatpred", "imagecodecs_lzw"})
 OBJECT_CODECS = frozenset({"fill_hdf_strings", "json2", "vlen-bytes", "vlen-utf8"})
 
 V3_CODECS = frozenset(
@@ -105,8 +109,9 @@ def _unknown(identifier: Any) -> UnsupportedCodec:
 
 
 def _check_parameters(identifier: str, configuration: Mapping[str, Any]) -> None:
+    check = _check_tiff_codec if identifier in TIFF_CODECS else _open
     try:
-        _open(identifier, configuration)
+        check(identifier, configuration)
     except _UNUSABLE as error:
         problem = type(error).__name__
         raise UnsupportedCodec(
@@ -134,6 +139,26 @@ def _open(identifier: str, configuration: Mapping[str, Any]) -> None:
         raise ValueError("it is not in UTF-8")
     elif identifier == "lzma":
         _open_lzma(configuration)
+
+
+def _check_tiff_codec(identifier: str, configuration: Mapping[str, Any]) -> None:
+    if identifier == "imagecodecs_lzw":
+        if find_spec("rasterio") is None:
+            raise UnsupportedCodec(
+                "LZW needs rasterio, which is not installed: pip install 'cubegate[formats]'"
+            )
+        return
+    shape, dtype = configuration["shape"], np.dtype(configuration["dtype"])
+    if not isinstance(shape, list) or not all(type(size) is int and size > 0 for size in shape):
+        raise ValueError("its shape is none")
+    # rows, columns, and samples; differences are along a row
+    axis = configuration.get("axis", -1)
+    along_rows = axis == 1 if len(shape) == 3 else len(shape) == 2 and axis in (1, -1)
+    if not along_rows or configuration.get("dist", 1) != 1:
+        raise ValueError("it is not along rows")
+    kinds = "f" if identifier == "imagecodecs_floatpred" else "iufc"
+    if dtype.kind not in kinds or dtype.itemsize not in (1, 2, 4, 8):
+        raise ValueError("it is of another type")
 
 
 def _open_lzma(configuration: Mapping[str, Any]) -> None:

@@ -9,6 +9,7 @@ import numcodecs
 import numpy as np
 
 from cubegate.errors import NotRepresentable
+from cubegate.index.codecs import TIFF_CODECS
 from cubegate.index.metadata import ArrayMetadata, CodecsV2, CodecsV3
 
 Codec = dict[str, Any]
@@ -152,6 +153,18 @@ def codecs_to_v2(array: ArrayMetadata) -> CodecsV2:
         if any(configuration["id"] == "fill_hdf_strings" for configuration in array.codecs.filters):
             raise NotRepresentable(
                 _says(array, "its strings need a codec of kerchunk's own; zarr-plain has them")
+            )
+        tiff = [
+            c["id"]
+            for c in (*array.codecs.filters, array.codecs.compressor or {"id": ""})
+            if c["id"] in TIFF_CODECS
+        ]
+        if tiff:
+            raise NotRepresentable(
+                _says(
+                    array,
+                    f"no Zarr client undoes TIFF's {', '.join(tiff)} by itself; zarr-plain has its values",
+                )
             )
         if array.codecs.compressor is not None:
             return array.codecs

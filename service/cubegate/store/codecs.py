@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.zarr_v2 import MAX_CHUNK_NBYTES
 from cubegate.store.inflating import Codec, Size, open_inflating
+from cubegate.store.tiff_codecs import open_tiff_codec
 
 # What the texts of one chunk may take, beside 256 bytes each.
 TEXT_NBYTES = 32 * 2**20
@@ -129,8 +130,9 @@ def _open(array: ArrayMetadata, configuration: Mapping[str, Any], size: Size | N
         return Shuffle(int(configuration.get("elementsize", 4)))
     if identifier == "crc32c" and "location" not in configuration:
         return _Crc32c()
-    codec = _open_text(array, configuration) or open_inflating(configuration, size or text_size(count))
-    return codec or _Arithmetic(configuration, encoded)
+    given = size or text_size(count)
+    codec = _open_text(array, configuration) or open_inflating(configuration, given)
+    return codec or open_tiff_codec(configuration, given) or _Arithmetic(configuration, encoded)
 
 
 def _open_text(array: ArrayMetadata, configuration: Mapping[str, Any]) -> Codec | None:
@@ -151,7 +153,7 @@ def _encoded_size(array: ArrayMetadata, configuration: Mapping[str, Any], size: 
     identifier = configuration["id"]
     if size is None:
         return text_size(math.prod(array.chunk_shape))
-    if identifier in ("shuffle", "bitround"):
+    if identifier in ("shuffle", "bitround", "imagecodecs_delta", "imagecodecs_floatpred"):
         return size
     if identifier in _CHECKSUMS:
         return Size(size.nbytes + 4, size.exact)

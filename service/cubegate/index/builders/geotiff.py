@@ -147,7 +147,7 @@ class _Build:
             "chunks": list(image.chunks),
             "dtype": image.dtype.str,
             "compressor": image.compressor,
-            "filters": None,
+            "filters": list(image.filters) or None,
             "fill_value": fill,
             "order": "C",
         }

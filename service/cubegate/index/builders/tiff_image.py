@@ -20,15 +20,16 @@ MAX_SIDE = 2**21
 MAX_BANDS = 2**12
 _COMPRESSORS: Mapping[int, Mapping[str, Any] | None] = {
     1: None,
+    5: {"id": "imagecodecs_lzw"},
     8: {"id": "zlib", "level": 6},
     32946: {"id": "zlib", "level": 6},
     50000: {"id": "zstd", "level": 9},
 }
 _REFUSED_COMPRESSIONS = {
-    2: "CCITT RLE", 3: "CCITT fax", 4: "CCITT fax", 5: "LZW", 6: "old JPEG", 7: "JPEG", 32773: "PackBits",
+    2: "CCITT RLE", 3: "CCITT fax", 4: "CCITT fax", 6: "old JPEG", 7: "JPEG", 32773: "PackBits",
     34712: "JPEG 2000", 34887: "LERC", 34925: "LZMA", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
-_PREDICTORS = {2: "horizontal differencing", 3: "floating point"}
+_HORIZONTAL, _FLOAT = 2, 3
 _FORMATS = {1: "u", 2: "i", 3: "f", 4: "u", 5: "complex integers", 6: "c"}
 _TYPES = frozenset({"u1", "u2", "u4", "u8", "i1", "i2", "i4", "i8", "f2", "f4", "f8", "c8", "c16"})
 # of which GDAL makes other colours as it reads
@@ -55,6 +56,7 @@ class Image:
     chunks: tuple[int, ...]
     dtype: np.dtype[Any]
     compressor: Mapping[str, Any] | None
+    filters: tuple[Mapping[str, Any], ...]
     offsets: NDArray[np.int64]
     nbytes: NDArray[np.int64]
 
@@ -115,7 +117,11 @@ def read_image(file: TiffFile, directory: Directory) -> Image:
     if bands > 1:
         axes.insert(0 if separate else 2, ("band", bands, inside))
     names, shape, chunks = zip(*axes, strict=True)
-    return Image(names, shape, chunks, dtype, compressor, blocks.offsets, blocks.nbytes)
+    samples = (inside,) if inside > 1 else ()
+    filters = (
+        () if compressor is None else _read_filters(directory, (blocks.height, blocks.width, *samples), dtype)
+    )
+    return Image(names, shape, chunks, dtype, compressor, filters, blocks.offsets, blocks.nbytes)
 
 
 def _read_dtype(file: TiffFile, directory: Directory, bands: int) -> np.dtype[Any]:
@@ -138,10 +144,6 @@ def _read_compressor(directory: Directory) -> Mapping[str, Any] | None:
     if compression not in _COMPRESSORS:
         name = _REFUSED_COMPRESSIONS.get(compression, f"scheme {compression}")
         raise UnsupportedCodec(f"it is compressed with {name}, which Zarr has no codec for; {_RECOMPRESS}")
-    predictor = directory.number(tiff.PREDICTOR, 1)
-    if predictor != 1 and compression != 1:
-        name = _PREDICTORS.get(predictor, str(predictor))
-        raise UnsupportedCodec(f"it uses a predictor ({name}), which Zarr has no codec for; {_RECOMPRESS}")
     if directory.number(tiff.FILL_ORDER, 1) != 1:
         raise UnsupportedCodec(f"its bits are in reverse order, which Zarr has no codec for; {_RECOMPRESS}")
     colours = _COLOUR_SPACES.get(directory.number(tiff.PHOTOMETRIC, 1))
@@ -150,7 +152,22 @@ def _read_compressor(directory: Directory) -> Mapping[str, Any] | None:
     return _COMPRESSORS[compression]
 
 
-_RECOMPRESS = "make it anew: gdal_translate -of COG -co COMPRESS=DEFLATE -co PREDICTOR=NO"
+def _read_filters(
+    directory: Directory, shape: tuple[int, ...], dtype: np.dtype[Any]
+) -> tuple[Mapping[str, Any], ...]:
+    """Return what is done to a block of `shape`: rows, columns, and samples where there are several."""
+    predictor = directory.number(tiff.PREDICTOR, 1)
+    if predictor == 1:
+        return ()
+    along_rows = {"shape": list(shape), "dtype": dtype.str, "axis": 1, "dist": 1}
+    if predictor == _HORIZONTAL and dtype.itemsize <= 8:
+        return ({"id": "imagecodecs_delta", **along_rows},)
+    if predictor == _FLOAT and dtype.kind == "f":
+        return ({"id": "imagecodecs_floatpred", **along_rows},)
+    raise UnsupportedCodec(f"it uses predictor {predictor} on {dtype.name}, which is not defined")
+
+
+_RECOMPRESS = "make it anew: gdal_translate -of COG -co COMPRESS=DEFLATE"
 
 
 def _is_separate(directory: Directory, bands: int) -> bool:
