@@ -96,6 +96,14 @@ def test_of_several_epochs_the_nearest_then_that_of_the_earliest_reference_then_
     assert link_epochs(times, references, HOUR).parents[4] == 1
 
 
+def test_a_nearer_epoch_of_a_later_reference_date_does_not_count():
+    times = dates("2020-01-13T00:00:10", "2020-01-13T00:00:00", "2020-01-25")
+    references = dates("2020-01-01", "2020-01-13T00:00:00", "2020-01-13T00:00:00")
+    epochs = link_epochs(times, references, HOUR)
+    assert epochs.parents.tolist() == [FIRST, 0, 0]
+    assert epochs.ambiguous == ()
+
+
 @st.composite
 def series(draw):
     """Days of epochs and of their references, in any order and with repetitions."""

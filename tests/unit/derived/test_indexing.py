@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.unit.derived.cubes import cut, days, projected
 
+from cubegate.derived.array import positions_of, spread
+
 SHAPE = (6, 9, 10)
 DERIVED = """
   c: {kind: continuous, variable: displacement}
@@ -89,3 +91,13 @@ def test_any_vectorized_indexing(dataset, data):
         assert lazy.dims == expected.dims
         np.testing.assert_array_equal(lazy.values, expected.values)
         np.testing.assert_array_equal(lazy.transpose(*lazy.dims[::-1]).values, expected.values.T)
+
+
+def test_positions_from_the_end_and_slices_are_spread_as_numpy_does():
+    values = np.arange(60).reshape(3, 4, 5)
+    points = np.array([[-1, 0], [2, -3]])
+    along = spread((points, slice(None, None, -2), points), values.shape)
+    np.testing.assert_array_equal(values[tuple(along)], values[points, ::-2, points])
+    assert all(each.min() >= 0 for each in along)
+    assert positions_of(-1, 5).tolist() == [4]
+    assert positions_of(np.array([-5, 1]), 5).tolist() == [0, 1]
