@@ -36,6 +36,7 @@ STATUSES: tuple[tuple[type[errors.CubegateError], int, str], ...] = (
     (errors.UpstreamError, 502, "The data source could not be read"),
     (errors.InvalidReference, 502, "The dataset could not be opened"),
     (errors.ConfigurationError, 503, "The dataset is not configured correctly"),
+    (errors.RechunkFailed, 500, "The cube was not written"),
     (errors.CubegateError, 500, "The request failed"),
 )
 
