@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import logging
 import os
+import sys
 import threading
 import time
 import urllib.error
@@ -13,20 +14,14 @@ import urllib.request
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from cubegate import __version__, demo
-from cubegate.app import open_catalog
+from cubegate import __version__
 from cubegate.archive_commands import add_archive_commands
-from cubegate.catalog.catalog import Catalog
-from cubegate.catalog.checking import check_cube
-from cubegate.catalog.chunk_layout import describe_layout
-from cubegate.catalog.inspection import describe_cube
-from cubegate.conversions.references import index_source
 from cubegate.errors import ConfigurationError, CubegateError
 from cubegate.progress_bar import progress_bar, shown_in
-from cubegate.serving import run_server
 from cubegate.settings import (
     CacheSettings,
     ServerSettings,
@@ -36,10 +31,14 @@ from cubegate.settings import (
     validate_section,
 )
 
+if TYPE_CHECKING:
+    from cubegate.catalog.catalog import Catalog
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    parsed = _parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    parsed = _parser(given).parse_args(given)
     _leave_proxies()
     console = Console()
     try:
@@ -63,7 +62,7 @@ def _leave_proxies() -> None:
         os.environ.pop(variable, None)
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(arguments: Sequence[str] = ()) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cubegate", description="A gateway to virtual datacubes.")
     parser.add_argument("--version", action="version", version=f"cubegate {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
@@ -82,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     show.set_defaults(run=_demo)
 
     index = commands.add_parser("index", help="convert references into a compact index file")
-    index.add_argument("source", help="a kerchunk JSON file or Parquet store: a path or a URL")
+    index.add_argument("source", help="kerchunk references, DMR++, HDF5 or GeoTIFF: a path or a URL")
     index.add_argument("-o", "--output", type=Path, required=True, help="the index file to write")
     index.add_argument("--group", default="", help="the group of the source that becomes the root")
     index.add_argument("--fill", choices=("auto", "declared", "storage"), default="auto",
@@ -110,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     check.add_argument("--chunks", type=_positive, default=4, help="sample chunks an array")
     _add_config(check)
     check.set_defaults(run=_check)
-    add_archive_commands(commands)
+    add_archive_commands(commands, arguments)
     return parser
 
 
@@ -128,6 +127,9 @@ def _positive(text: str) -> int:
 @asynccontextmanager
 async def _opened_catalog(config: Path) -> AsyncIterator[Catalog]:
     """Open the catalog without a cache, which would hide what became of the upstream, and without a log."""
+    # half a second of import, here and below, that other commands do without
+    from cubegate.app import open_catalog  # noqa: PLC0415
+
     log = logging.getLogger("cubegate")
     level = log.level
     log.setLevel(logging.ERROR)
@@ -145,6 +147,9 @@ async def _opened_catalog(config: Path) -> AsyncIterator[Catalog]:
 
 
 def _serve(parsed: argparse.Namespace, _: Console) -> int:
+    from cubegate.app import open_catalog  # noqa: PLC0415
+    from cubegate.serving import run_server  # noqa: PLC0415
+
     settings = load_settings(parsed.config, os.environ)
     options = {"host": parsed.host, "port": parsed.port, "workers": parsed.workers}
     given = {name: value for name, value in options.items() if value is not None}
@@ -157,6 +162,9 @@ def _serve(parsed: argparse.Namespace, _: Console) -> int:
 
 
 def _demo(parsed: argparse.Namespace, console: Console) -> int:
+    from cubegate import demo  # noqa: PLC0415
+    from cubegate.serving import run_server  # noqa: PLC0415
+
     config = demo.make_demo(parsed.directory, console)
     base_url = f"http://{parsed.host}:{parsed.port}"
     arguments = (base_url, parsed.directory, console)
@@ -167,6 +175,8 @@ def _demo(parsed: argparse.Namespace, console: Console) -> int:
 
 
 def _print_when_ready(base_url: str, directory: Path, console: Console) -> None:
+    from cubegate import demo  # noqa: PLC0415
+
     for _ in range(300):
         try:
             with urllib.request.urlopen(f"{base_url}/readyz", timeout=1):  # noqa: S310 - our own server
@@ -177,6 +187,8 @@ def _print_when_ready(base_url: str, directory: Path, console: Console) -> None:
 
 
 def _index(parsed: argparse.Namespace, console: Console) -> int:
+    from cubegate.conversions.references import index_source  # noqa: PLC0415
+
     settings = load_settings(parsed.config, os.environ) if parsed.config else Settings()
     allowed = {prefix: UpstreamSettings(anonymous=prefix.startswith("s3:")) for prefix in parsed.allow}
     settings = settings.model_copy(update={"upstreams": {**settings.upstreams, **allowed}})
@@ -210,6 +222,9 @@ def _index(parsed: argparse.Namespace, console: Console) -> int:
 
 
 def _inspect(parsed: argparse.Namespace, console: Console) -> int:
+    from cubegate.catalog.chunk_layout import describe_layout  # noqa: PLC0415
+    from cubegate.catalog.inspection import describe_cube  # noqa: PLC0415
+
     if not console.is_terminal:
         # names should stay in one piece for whoever searches the output
         console = Console(width=240)
@@ -225,6 +240,8 @@ def _inspect(parsed: argparse.Namespace, console: Console) -> int:
 
 
 def _check(parsed: argparse.Namespace, console: Console) -> int:
+    from cubegate.catalog.checking import check_cube  # noqa: PLC0415
+
     async def check() -> int:
         async with _opened_catalog(parsed.config) as catalog:
             names = parsed.dataset or catalog.ids()

@@ -221,6 +221,21 @@ def test_overviews_are_stacked_too(published, template, server, compared, zarr_f
                     compared(found)
 
 
+def test_gdal_reads_the_plain_zarr_as_it_reads_the_files(published, template, server, compared):
+    assert template()[0] == 0
+    with server() as url:
+        for path, level in (("vx", {}), ("overview_4/vx", {"overview_level": 1})):
+            with rasterio.open(f'ZARR:"/vsicurl/{url}/zarr-plain":/{path}') as served:
+                bands = served.read()
+                for number, year in enumerate(YEARS):
+                    with MemoryFile(published[year, "vx"]) as memory, memory.open(**level) as file:
+                        assert np.array_equal(bands[number], file.read(1))
+                        assert served.crs == file.crs
+                        assert served.nodata == file.nodata
+                        assert np.allclose(served.transform, file.transform)
+                compared(bands)
+
+
 def test_a_series_and_a_subset_have_the_values(published, template, server, compared):
     assert template()[0] == 0
     with server() as url, httpx.Client() as client:
