@@ -29,6 +29,7 @@ EXPECTED = {
     "UpstreamChanged": 502,
     "UpstreamUnavailable": 503,
     "Overloaded": 503,
+    "RechunkFailed": 500,
     "UpstreamTimeout": 504,
     "UpstreamDenied": 502,
     "CorruptChunk": 502,
