@@ -240,6 +240,11 @@ async def test_a_hint_keeps_the_conditions_and_fits(stored):
     smaller = plan_query(lazy, GridSettings(), replace(query, interval=parse_interval(interval)), _Limits(10))
     assert smaller.price.chunks <= 10
     assert await smaller.hint() == ""
+    # where only one variable fits, it is one that the mask applies to
+    hint = await plan_query(lazy, GridSettings(), query, _Limits(2)).hint()
+    assert hint.startswith(
+        "It would fit with variables=v and datetime=2020-01-02T00:00:00Z/2020-01-02T00:00:00Z"
+    )
 
 
 def test_80_832_dates_are_filtered(make_cube):
