@@ -2,25 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
-from cubegate.archive_commands import cog_stack, its_live, opera, stac
-from cubegate.archive_commands.rechunk import add_rechunk
-from cubegate.archive_commands.update import add_update
-
-SEARCHES = (opera, its_live)
-BUILDS = (opera, its_live, cog_stack, stac)
+# by kind, the module of its commands
+SEARCHES = {"opera-disp-s1": "opera", "its-live": "its_live"}
+BUILDS = {**SEARCHES, "cog-stack": "cog_stack", "stac": "stac", "files": "files"}
 
 
-def add_archive_commands(commands: Any) -> None:
-    """Add search, build, update and rechunk to the subparsers `commands`."""
-    search = commands.add_parser("search", help="list what an archive has")
-    kinds = search.add_subparsers(required=True, metavar="KIND")
-    for module in SEARCHES:
-        module.add_search(kinds)
-    build = commands.add_parser("build", help="make a cube of an archive's granules, ready to be mounted")
-    kinds = build.add_subparsers(required=True, metavar="KIND")
-    for module in BUILDS:
-        module.add_build(kinds)
-    add_update(commands)
-    add_rechunk(commands)
+def add_archive_commands(commands: Any, arguments: Sequence[str] = ()) -> None:
+    """Add search, build, update and rechunk to the subparsers `commands`.
+
+    Where `arguments` begin with a command and a kind, nothing else is added: what the others import takes as
+    long as a small build.
+    """
+    asked = tuple(arguments[:2])
+    known = {("search", kind) for kind in SEARCHES} | {("build", kind) for kind in BUILDS}
+    for name, kinds, text in (
+        ("search", SEARCHES, "list what an archive has"),
+        ("build", BUILDS, "make a cube of an archive's granules, ready to be mounted"),
+    ):
+        wanted = [kind for kind in kinds if asked not in known or asked == (name, kind)]
+        if wanted:
+            parsers = commands.add_parser(name, help=text).add_subparsers(required=True, metavar="KIND")
+        for kind in wanted:
+            module = import_module(f"{__name__}.{kinds[kind]}")
+            getattr(module, f"add_{name}")(parsers)
+    if asked not in known:
+        for name in ("update", "rechunk"):
+            module = import_module(f"{__name__}.{name}")
+            getattr(module, f"add_{name}")(commands)
