@@ -88,15 +88,7 @@ def read_image(file: TiffFile, directory: Directory) -> Image:
         UnsupportedCodec: its pixels are encoded in a way for which Zarr has no codec.
         InvalidReference: it has no form as a Zarr array, or is damaged or hostile.
     """
-    width, height = directory.number(tiff.WIDTH), directory.number(tiff.HEIGHT)
-    bands = directory.number(tiff.SAMPLES, 1)
-    for what, size, most in (
-        ("wide", width, MAX_SIDE),
-        ("high", height, MAX_SIDE),
-        ("deep", bands, MAX_BANDS),
-    ):
-        if not 0 < size <= most:
-            raise InvalidReference(f"it is {size:,} pixels {what}, and at most {most:,} are taken")
+    width, height, bands = _read_sizes(directory)
     dtype = _read_dtype(file, directory, bands)
     compressor = _read_compressor(directory)
     separate = _is_separate(directory, bands)
@@ -122,6 +114,19 @@ def read_image(file: TiffFile, directory: Directory) -> Image:
         () if compressor is None else _read_filters(directory, (blocks.height, blocks.width, *samples), dtype)
     )
     return Image(names, shape, chunks, dtype, compressor, filters, blocks.offsets, blocks.nbytes)
+
+
+def _read_sizes(directory: Directory) -> tuple[int, int, int]:
+    width, height = directory.number(tiff.WIDTH), directory.number(tiff.HEIGHT)
+    bands = directory.number(tiff.SAMPLES, 1)
+    for what, size, most in (
+        ("wide", width, MAX_SIDE),
+        ("high", height, MAX_SIDE),
+        ("deep", bands, MAX_BANDS),
+    ):
+        if not 0 < size <= most:
+            raise InvalidReference(f"it is {size:,} pixels {what}, and at most {most:,} are taken")
+    return width, height, bands
 
 
 def _read_dtype(file: TiffFile, directory: Directory, bands: int) -> np.dtype[Any]:
