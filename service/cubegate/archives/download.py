@@ -86,7 +86,7 @@ async def _attempt(url: str, most: int) -> bytes:
         async with session, session.get(url, allow_redirects=False) as answer:
             _check_status(answer.status, name)
             data = bytearray()
-            while len(data) <= most and (part := await answer.content.read(most + 1 - len(data))):
+            while part := await answer.content.read(most + 1 - len(data)):
                 data += part
             _check_size(data, name, most)
             return bytes(data)

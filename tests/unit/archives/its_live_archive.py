@@ -20,14 +20,25 @@ def cube_name(epsg, left, bottom):
     return f"ITS_LIVE_vel_EPSG{epsg}_G0120_X{left + 50_000}_Y{bottom + 50_000}"
 
 
-def write_cube(path, epsg, left, bottom, *, mapping=True, drop=()):
-    """Write a cube of 100 km: dates that are unsorted and shared by pairs, chunks long in time."""
-    rng = np.random.default_rng([epsg, left, bottom % 2**31])
+def write_cube(path, epsg, left, bottom, *, mapping=True, drop=(), pairs=None):
+    """Write a cube of 100 km: dates that are unsorted and shared by pairs, chunks long in time.
+
+    `pairs` are the real dates, velocities and satellites of one place, for all its cells.
+    """
+    rng = np.random.default_rng([epsg, left % 2**31, bottom % 2**31])
     mid = rng.uniform(16_436.0, 19_723.0, COUNT)
     mid[20:25] = mid[:5]
     values = {name: rng.integers(-500, 9_000, (COUNT, SIZE, SIZE)).astype("i2") for name in ("v", "vx", "vy")}
     for array in values.values():
         array[rng.random(array.shape) < 0.3] = FILL
+    satellites = rng.choice(["1A", "2B", "8"], COUNT)
+    if pairs is not None:
+        times, velocities, satellites = pairs
+        mid = times.astype("M8[ns]").astype("i8")
+        values = {
+            name: np.broadcast_to(velocities[name][:, None, None], (len(mid), SIZE, SIZE)) for name in values
+        }
+    count, unit = len(mid), "days" if pairs is None else "nanoseconds"
     wkt = pyproj.CRS.from_epsg(epsg).to_wkt("WKT1_GDAL")
     dataset = xr.Dataset(
         {
@@ -39,14 +50,14 @@ def write_cube(path, epsg, left, bottom, *, mapping=True, drop=()):
                 )
                 for name, array in values.items()
             },
-            "v_error": ("mid_date", rng.uniform(10, 90, COUNT).astype("f4"), {"units": "meter/year"}),
-            "date_dt": ("mid_date", rng.choice([6.0, 16.0, 64.0], COUNT), {"units": "days"}),
-            "acquisition_date_img1": ("mid_date", mid - 8, {"units": "days since 1970-01-01"}),
-            "satellite_img1": ("mid_date", rng.choice(["1A", "2B", "8"], COUNT).astype(object), {}),
-            "mission_img1": ("mid_date", rng.choice(["S", "L"], COUNT).astype("<U1"), {}),
+            "v_error": ("mid_date", rng.uniform(10, 90, count).astype("f4"), {"units": "meter/year"}),
+            "date_dt": ("mid_date", rng.choice([6.0, 16.0, 64.0], count), {"units": "days"}),
+            "acquisition_date_img1": ("mid_date", mid - 8, {"units": f"{unit} since 1970-01-01"}),
+            "satellite_img1": ("mid_date", satellites.astype(object), {}),
+            "mission_img1": ("mid_date", rng.choice(["S", "L"], count).astype("<U1"), {}),
             "granule_url": (
                 "mid_date",
-                np.array([f"https://example.org/{n}.nc" for n in range(COUNT)]).astype(object),
+                np.array([f"https://example.org/{n}.nc" for n in range(count)]).astype(object),
                 {},
             ),
         },
@@ -56,7 +67,7 @@ def write_cube(path, epsg, left, bottom, *, mapping=True, drop=()):
                 mid,
                 {
                     "standard_name": "image_pair_center_date_with_time_separation",
-                    "units": "days since 1970-01-01",
+                    "units": f"{unit} since 1970-01-01",
                     "calendar": "proleptic_gregorian",
                 },
             ),
@@ -80,7 +91,7 @@ def write_cube(path, epsg, left, bottom, *, mapping=True, drop=()):
     gridded = {"chunks": (30, 10, 10), "compressors": blosc}
     dataset = dataset.drop_vars(drop)
     encoding = {name: {**gridded, "_FillValue": FILL} for name in values}
-    encoding["mid_date"] = {"chunks": (COUNT,), "compressors": blosc, "_FillValue": None}
+    encoding["mid_date"] = {"chunks": (count,), "compressors": blosc, "_FillValue": None}
     encoding = {name: options for name, options in encoding.items() if name in dataset}
     dataset.to_zarr(path, mode="w-", zarr_format=2, consolidated=True, encoding=encoding)
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -33,6 +34,10 @@ from cubegate.cli import main
 from cubegate.errors import CubegateError
 from cubegate.settings import load_settings
 
+REAL_SERIES = (
+    Path(__file__).resolve().parents[4]
+    / "shared/data/itslive/its_live_tool/process_regression/data/LAT69.1117--LON-49.4604.csv"
+)
 # two cubes of neighbouring UTM zones that overlap, and one beside the first
 WEST, EAST, NORTH = (32718, 600_000, 4_400_000), (32719, 200_000, 4_400_000), (32718, 600_000, 4_500_000)
 CUBES = {cube_name(*where): where for where in (WEST, EAST, NORTH)}
@@ -228,10 +233,99 @@ def test_an_area_mounts_its_cubes_and_one_over_them(run, server, stores, tmp_pat
     document = yaml.safe_load((tmp_path / "cubes/its-live.yaml").read_text())
     assert document["id"] == "its-live"
     assert document["source"] == {"kind": "combined", "members": names}
-    (tmp_path / "cubes/its-live.yaml").unlink()
     with server() as client:
         for name in names:
             check_series(client, name, local(stores, name))
+
+
+def holds(name, lon, lat):
+    epsg, left, bottom = CUBES[name]
+    x, y = pyproj.Transformer.from_crs(4326, epsg, always_xy=True).transform(lon, lat)
+    return (left < x) & (x < left + 100_000) & (bottom < y) & (y < bottom + 100_000)
+
+
+def test_a_point_goes_to_its_cube(run, server, stores, compared):
+    assert run("build", f"--bbox={BOTH}", "--id", "grey")[0] == 0
+    names = nearest_first([cube_name(*EAST), cube_name(*WEST)], -72.7, -50.05)
+    # in the one, in both, in the other
+    places = [(-73.4, -50.1), (-73.0, -50.1), POINT, (-72.4, -50.3), (-72.0, -50.0)]
+    owners = [next(name for name in names if holds(name, *place)) for place in places]
+    assert set(owners) == set(names)
+    assert sum(all(holds(name, *place) for name in names) for place in places) >= 2
+    with server() as client:
+        for place, owner in zip(places, owners, strict=True):
+            check_series(client, "grey", local(stores, owner), place)
+            question = {"lon": place[0], "lat": place[1], "variables": "v", "f": "json"}
+            assert client.get("/datasets/grey/timeseries", params=question).json()["cube"] == owner
+            compared(series(local(stores, owner), *place)[1])
+        outside = client.get("/datasets/grey/timeseries", params={"lon": -70, "lat": -50, "variables": "v"})
+        assert outside.status_code == 400
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32718", "EPSG:32719", "EPSG:4326"])
+def test_an_area_over_two_projections_is_one_answer(crs, run, server, stores, compared):
+    assert run("build", f"--bbox={BOTH}", "--id", "grey")[0] == 0
+    names = nearest_first([cube_name(*EAST), cube_name(*WEST)], -72.7, -50.05)
+    with server() as client:
+        answer = client.get(
+            "/datasets/grey/subset",
+            params={"bbox": "-73.5,-50.2,-71.9,-49.9", "crs": crs, "variables": "v", "f": "netcdf"},
+        )
+    assert answer.status_code == 200, answer.text
+    with xr.open_dataset(answer.content, engine="h5netcdf") as got:
+        x, y = (got[got.v.dims[-1]].values, got[got.v.dims[-2]].values)
+        lon, lat = pyproj.Transformer.from_crs(crs, 4326, always_xy=True).transform(*np.meshgrid(x, y))
+        owner = np.select([holds(name, lon, lat) for name in names], range(1, 3), 0)
+        assert {1, 2} <= set(owner.flat)
+        assert np.array_equal(np.nan_to_num(got.cube.values), owner)
+        values, times = got.v.values, got.mid_date.values
+        assert len(times) == 2 * COUNT
+        for number, name in enumerate(names, 1):
+            with xr.open_zarr(local(stores, name), consolidated=True) as stored:
+                one = stored[["v"]].load().isel(mid_date=np.argsort(stored.mid_date.values, kind="stable"))
+            rows, columns = np.nonzero(owner == number)
+            cells = pyproj.Transformer.from_crs(crs, CUBES[name][0], always_xy=True).transform(
+                x[columns], y[rows]
+            )
+            direct = one.v.sel(
+                x=xr.DataArray(cells[0], dims="cell"), y=xr.DataArray(cells[1], dims="cell"), method="nearest"
+            ).values
+            own = np.isin(times, one.mid_date.values)
+            assert np.array_equal(times[own], one.mid_date.values)
+            assert np.array_equal(values[own][:, rows, columns], direct, equal_nan=True)
+            assert np.isnan(values[~own][:, rows, columns]).all()
+            compared(direct)
+
+
+@pytest.mark.skipif(not REAL_SERIES.exists(), reason="the real series is not here")
+def test_the_real_dates_of_a_place_come_sorted(run, server, site, tmp_path, compared):
+    with REAL_SERIES.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    times = np.array([row["mid_date"] for row in rows], dtype="M8[ns]")
+    assert (np.diff(times) < np.timedelta64(0)).any()
+    velocities = {
+        name: np.array([float(row[f"{name} [m/yr]"]) for row in rows]).astype("i2")
+        for name in ("v", "vx", "vy")
+    }
+    satellites = np.array([row["satellite"] for row in rows])
+    where = (3413, -200_000, -2_300_000)
+    name = cube_name(*where)
+    pairs = (times, velocities, satellites)
+    write_cube(site.folder / "datacubes/v2/S50W070" / f"{name}.zarr", *where, pairs=pairs)
+    site.files["/catalog.json"] = catalog(feature(*where, base=site.url))
+    place = {"lon": rows[0]["lon"], "lat": rows[0]["lat"]}
+    assert run("build", f"--point={place['lon']},{place['lat']}")[0] == 0
+    with server() as client:
+        answer = client.get(
+            f"/datasets/{name}/timeseries", params={**place, "variables": "v,vx,vy", "f": "netcdf"}
+        )
+    assert answer.status_code == 200, answer.text
+    order = np.argsort(times, kind="stable")
+    with xr.open_dataset(answer.content, engine="h5netcdf") as got:
+        assert np.array_equal(got.mid_date.values, times[order])
+        for variable, values in velocities.items():
+            assert np.array_equal(got[variable].values.reshape(-1), values[order])
+            compared(values)
 
 
 def nearest_first(names, lon, lat):

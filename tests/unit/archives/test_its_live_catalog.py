@@ -317,6 +317,37 @@ def test_what_only_touches_a_box_does_not_meet_it(world):
     }
 
 
+@pytest.mark.parametrize(
+    ("box", "epsg", "beyond"),
+    [((135, 88, 170, 90), 3413, "_X50000_"), ((45, 88, 60, 90), 3413, "_Y-50000"),
+     ((90, -90, 120, -88), 3031, "_Y50000"), ((-120, -90, -90, -88), 3031, "_Y50000")],
+)  # fmt: skip
+def test_rounding_does_not_make_it_meet(world, box, epsg, beyond):
+    # cubes end on these meridians, whose places are off by a billionth of a metre in the projection
+    names = [name for name in found(world, Area(*box)) if f"EPSG{epsg}" in name]
+    assert len(names) > 2
+    assert not [name for name in names if beyond in name]
+
+
+@pytest.mark.parametrize(("epsg", "sign"), [(3413, 1), (3031, -1)])
+def test_a_cube_may_lie_over_a_pole(epsg, sign):
+    cubes = read_catalog(catalog(feature(epsg, -50_000, -50_000)), "pole")
+    assert cubes[0].bounds[::2] == (-180, 180)
+    for lon in range(-180, 181, 15):
+        assert found(cubes, Area.of_point(lon, sign * 89.7))
+        assert not found(cubes, Area.of_point(lon, sign * 89))
+        south, north = sorted([sign * 89.7, sign * 89.8])
+        assert found(cubes, Area(lon, south, lon + 1 if lon < 180 else -179, north))
+    to_degrees = pyproj.Transformer.from_crs(epsg, 4326, always_xy=True).transform
+    # the corners are 70.71 km from the pole
+    for metres, meets in ((-2, True), (2, False)):
+        _, latitude = to_degrees(0, np.hypot(50_000, 50_000) + metres)
+        south, north = sorted([latitude, sign * 80])
+        assert bool(found(cubes, Area(-180, south, 180, north))) is meets
+    outline = geographic_outline(epsg, cubes[0].footprint, cubes[0].bounds)
+    assert outline.bounds[::2] == (-180, 180)
+
+
 def test_a_point_on_the_border_is_in_both(world):
     assert set(found(world, Area.of_point(-75, -50.0))) == {
         cube_name(32718, 400_000, 4_400_000),
