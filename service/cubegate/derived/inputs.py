@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
@@ -127,22 +128,25 @@ def attribute(variable: xr.Variable, name: str) -> str:
     return str(variable.attrs.get(name, "")).strip()[:_LONGEST]
 
 
-def like(variable: xr.Variable, data: Any, attributes: dict[str, str], tiled: tuple[str, ...]) -> xr.Variable:
-    """Return a variable of `data`, which prices itself, with the dimensions and grid mapping of another.
+def like(
+    variables: Sequence[xr.Variable], data: Any, attributes: Mapping[str, str], margin: int = 0
+) -> xr.Variable:
+    """Return a variable of `data`, which prices itself, with the dimensions and grid mapping of the first.
 
-    It is read in the chunks of that one along the dimensions `tiled`.
+    It is read in the chunks that all of `variables` are cut into, and with `margin` cells around.
     """
-    mapping = {key: value for key, value in variable.attrs.items() if key == "grid_mapping"}
-    found = xr.Variable(
-        variable.dims,
-        indexing.LazilyIndexedArray(data),
-        {**{k: v for k, v in attributes.items() if v}, **mapping},
-    )
-    chunks = variable.encoding.get("preferred_chunks", {})
+    first = variables[0]
+    said = {key: value for key, value in attributes.items() if value}
+    if "grid_mapping" in first.attrs:
+        said["grid_mapping"] = first.attrs["grid_mapping"]
+    found = xr.Variable(first.dims, indexing.LazilyIndexedArray(data), said)
+    chunks = [each.encoding.get("preferred_chunks", {}) for each in variables]
+    shared = dict(set.intersection(*(set(each.items()) for each in chunks)))
     found.encoding = {
         "encoded_array": data,
-        "preferred_chunks": {name: size for name, size in chunks.items() if name in tiled},
+        "preferred_chunks": shared,
+        "margin": margin + max(each.encoding.get("margin", 0) for each in variables),
     }
-    if "grid_mapping" in variable.encoding:
-        found.encoding["grid_mapping"] = variable.encoding["grid_mapping"]
+    if "grid_mapping" in first.encoding:
+        found.encoding["grid_mapping"] = first.encoding["grid_mapping"]
     return found

@@ -97,7 +97,7 @@ def _continuous(inputs: Inputs, settings: ContinuousSettings, bridge: LoopThread
         "units": attribute(variable, "units"),
         "comment": "; ".join([*_formula(settings), *notes]),
     }
-    return _Made(like(variable, array, attributes, tuple(map(str, variable.dims))), notes)
+    return _Made(like([variable], array, attributes), notes)
 
 
 def _epochs(
@@ -185,7 +185,7 @@ def _velocity(inputs: Inputs, settings: SpeedSettings | DirectionSettings, bridg
             "comment": f"atan2 of {both}: clockwise from the direction in which y grows (grid north)",
         }
     array = CellwiseArray([Input(x), Input(y)], function, bridge)
-    return _Made(like(x, array, attributes, _same_chunks(x, y)))
+    return _Made(like([x, y], array, attributes))
 
 
 def _strain(inputs: Inputs, settings: StrainSettings, bridge: LoopThread) -> _Made:
@@ -207,12 +207,4 @@ def _strain(inputs: Inputs, settings: StrainSettings, bridge: LoopThread) -> _Ma
         "units": f"1/{unit.time}",
         "comment": f"of the velocity {settings.x}, {settings.y}, by central differences",
     }
-    # two points of one chunk may need different neighbours of it
-    tiled = tuple(name for name in _same_chunks(x, y) if name not in (axes.x, axes.y))
-    return _Made(like(x, array, attributes, tiled))
-
-
-def _same_chunks(x: xr.Variable, y: xr.Variable) -> tuple[str, ...]:
-    """The dimensions along which two variables are cut into the same chunks."""
-    one, other = (each.encoding.get("preferred_chunks", {}) for each in (x, y))
-    return tuple(str(name) for name in x.dims if name in one and one.get(name) == other.get(name))
+    return _Made(like([x, y], array, attributes, margin=1))

@@ -123,7 +123,7 @@ class Selection:
             order = order_times(loaded[self.time].values)
             loaded = loaded if order is None else loaded.isel({self.time: order})
         for variable in loaded.variables.values():
-            for key in ("encoded_array", "preferred_chunks"):
+            for key in ("encoded_array", "preferred_chunks", "margin"):
                 variable.encoding.pop(key, None)
         done = replace(self, dataset=loaded, reads=(), mask=None)
         return done if self.target is None else await in_thread(partial(done.reprojected, self.target))
@@ -176,13 +176,18 @@ def plan_point_reads(
     grid: Grid,
     columns: NDArray[np.intp],
 ) -> tuple[Read, ...]:
-    """List the reads at points, one a chunk column; `columns` are their (iy, ix), of shape (n, 2)."""
+    """List the reads at points, one a chunk column; `columns` are their (iy, ix), of shape (n, 2).
+
+    A variable whose `margin` of cells around a point is read too has one for each set of chunk columns.
+    """
     reads: list[Read] = []
     for name in names:
         variable = dataset.variables[name]
         chunks = variable.encoding.get("preferred_chunks", {})
         sizes = [int(chunks.get(axis.name, 1)) for axis in (grid.y, grid.x)]
-        _, first = np.unique(columns // sizes, axis=0, return_index=True)
+        margin = variable.encoding.get("margin", 0)
+        touched = np.hstack([(columns - margin) // sizes, (columns + margin) // sizes])
+        _, first = np.unique(touched, axis=0, return_index=True)
         on_grid = {grid.x.name, grid.y.name} & set(variable.dims)
         for iy, ix in columns[first] if on_grid else columns[:1]:
             reads += plan_reads(dataset, [name], {**indexers, grid.y.name: int(iy), grid.x.name: int(ix)})

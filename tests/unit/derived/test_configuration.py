@@ -7,7 +7,6 @@ import pytest
 import xarray as xr
 from tests.unit.derived.cubes import CONTINUOUS, by_hand, days, projected, stack
 
-from cubegate.api.provider import DatasetProvider
 from cubegate.catalog.chunk_layout import describe_layout
 from cubegate.catalog.inspection import describe_cube
 from cubegate.errors import ConfigurationError
@@ -141,14 +140,7 @@ async def test_attributes_say_what_a_variable_is(open_cube, mixed):
     assert said == {"long_name": "LOS displacement, continuous along time", "units": "meters"}
 
 
-async def test_other_plugins_get_them_by_the_dataset_provider(open_cube, mixed, truth):
+async def test_a_synchronous_caller_gets_them_too(open_cube, mixed, truth):
     cube = await open_cube(mixed, CONTINUOUS)
-
-    class OneCube:
-        async def get(self, name):
-            return cube
-
-    provider = DatasetProvider(OneCube(), cube._bridge)
-    # a synchronous caller, as xpublish's own plugins are, in a thread
-    found = await asyncio.to_thread(lambda: provider.get_dataset("x").c[:, 3:5].values)
+    found = await asyncio.to_thread(lambda: cube.dataset_now().c[:, 3:5].values)
     np.testing.assert_array_equal(found, by_hand(truth.stored, truth.times, truth.references)[:, 3:5, :8])

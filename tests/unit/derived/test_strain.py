@@ -189,6 +189,17 @@ async def test_the_price_of_points_includes_their_neighbours(open_cube, chunks_r
     assert np.ndim(rows) or plan.price.chunks <= len(counted) * 4 / 3
 
 
+async def test_points_with_the_same_neighbours_are_priced_once(open_cube):
+    cube = await open_cube(velocity(*random_velocity()), ALL)
+    dataset = await cube.dataset()
+    prices = []
+    for cells in ([1], [1, 2, 3, 4, 5, 6], [1, 7], [0, 7, 8, 9]):
+        query = query_series(dataset, np.array(cells), np.full(len(cells), 3), ["shear"])
+        prices.append((await cube.plan("", query, LimitSettings())).price.chunks)
+    # two inputs at two times, in 1 chunk; 1; 1 and 2; 1 at row 0, the same 2 at rows 7 and 8, 1 at row 9
+    assert prices == [4, 4, 12, 16]
+
+
 async def test_the_price_of_a_box_includes_its_margin(open_cube, chunks_read):
     cube = await open_cube(velocity(*random_velocity()), ALL)
     dataset = await cube.dataset()
