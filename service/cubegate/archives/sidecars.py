@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -171,9 +170,10 @@ def _validators(index: Index) -> dict[str, str]:
 
 def _keep(path: Path, data: bytes, validators: Mapping[str, str]) -> None:
     head = json.dumps({"crc32": zlib.crc32(data), "validators": dict(validators)}).encode()
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as file:
-        file.write(head + b"\n" + data)
-    Path(file.name).replace(path)
+    # one build at a time writes it
+    made = path.with_name(f".{path.name}")
+    made.write_bytes(head + b"\n" + data)
+    made.replace(path)
 
 
 def _open_kept(path: Path) -> _Kept | None:

@@ -167,7 +167,12 @@ class _Stack:
         rows = layer.index.content.tables[array.path].in_c_order()
         stored = rows.granule < INLINED
         numbers = np.full(layer.index.granules, UNALLOCATED, np.uint32)
-        for granule in np.unique(rows.granule[stored]).tolist():
+        named = (
+            range(bool(stored.any()))
+            if layer.index.granules == 1
+            else np.unique(rows.granule[stored]).tolist()
+        )
+        for granule in named:
             numbers[granule] = self._collector.granule(layer.index.urls[granule])
         self._write(references, start, rows, numbers)
         for chunk in np.flatnonzero(rows.granule == INLINED).tolist():
