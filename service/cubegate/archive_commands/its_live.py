@@ -12,6 +12,7 @@ from typing import Any
 
 import shapely
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -73,14 +74,26 @@ def _search(parsed: argparse.Namespace, console: Console) -> int:
     if parsed.json:
         console.print_json(json.dumps([_cube_report(cube) for cube in cubes]))
         return 0
-    table = Table("cube", "EPSG", "west, south, east, north", "address")
-    for cube in cubes:
-        extent = ", ".join(f"{degrees:.3f}" for degrees in cube.bounds)
-        cells = (cube.name, str(cube.epsg), extent, cube.url)
-        table.add_row(*(Text(cell, overflow="fold") for cell in cells))
-    console.print(table)
+    _print_cubes(cubes, console)
     console.print(f"{len(cubes):,} cubes", highlight=False)
     return 0
+
+
+def _print_cubes(cubes: Sequence[CatalogCube], console: Console) -> None:
+    """Print a table where it fits, else two lines a cube."""
+    table = Table("cube", "EPSG", "west, south, east, north", "address")
+    rows = [
+        (cube.name, str(cube.epsg), ", ".join(f"{degrees:.3f}" for degrees in cube.bounds), cube.url)
+        for cube in cubes
+    ]
+    for row in rows:
+        table.add_row(*map(Text, row))
+    if Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width:
+        console.print(table)
+        return
+    for name, epsg, extent, url in rows:
+        line = f"{name}  EPSG:{epsg}  {extent}\n    {url}"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def _cube_report(cube: CatalogCube) -> dict[str, Any]:

@@ -563,13 +563,15 @@ def test_the_search_lists_cubes(run, site, tmp_path):
     assert site.asked == ["/catalog.json"]
 
 
-def test_the_search_prints_a_table(run, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "250")
+@pytest.mark.parametrize("width", ["60", "250"])
+def test_the_search_prints_names_whole_on_any_terminal(width, run, site, monkeypatch):
+    monkeypatch.setenv("COLUMNS", width)
     code, said = run("search", f"--bbox={BOTH}")
     assert code == 0
     for where in (WEST, EAST):
-        (line,) = (line for line in said.out.splitlines() if cube_name(*where) in line)
-        assert str(where[0]) in line
+        line, *others = (line for line in said.out.splitlines() if cube_name(*where) in line)
+        assert str(where[0]) in line.replace(cube_name(*where), "", 1)
+        assert f"{site.url}/datacubes/v2/S50W070/{cube_name(*where)}.zarr" in " ".join([line, *others])
     assert "2 cubes" in said.out
 
 
