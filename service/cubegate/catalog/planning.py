@@ -21,13 +21,13 @@ from cubegate.query.cube import CubeQuery
 from cubegate.query.filtering import AnyQuery
 from cubegate.query.footprint import Footprint
 from cubegate.query.in_thread import in_thread
-from cubegate.query.lattice import Lattice, bounds_to_read, find_lattice
+from cubegate.query.lattice import NEAREST, Lattice, bounds_to_read, find_lattice
 from cubegate.query.merged_times import merge_times
 from cubegate.query.merging import Part, check_alike, without_times
 from cubegate.query.mosaic import Mosaic
 from cubegate.query.position import PositionQuery
 from cubegate.query.table import Rows, Table
-from cubegate.query.tiles import NEAREST, Tile
+from cubegate.query.tiles import Tile
 
 
 class _Planner:

@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS
+from pyproj.exceptions import ProjError
 
 from cubegate.errors import InvalidParameter
-from cubegate.query.bounds import clip, find_window, to_grid
-from cubegate.query.crs import Bounds, same_crs, transform_bounds
+from cubegate.query.bounds import find_window, to_grid
+from cubegate.query.crs import Bounds, find_places, same_crs, transform_bounds
 from cubegate.query.footprint import Footprint
-from cubegate.query.reproject import BLOCK_CELLS, Target, Transform, find_target, step_of
+from cubegate.query.reproject import (
+    BLOCK_CELLS,
+    Target,
+    Transform,
+    no_place,
+    require_cf,
+    require_rasterio,
+    step_of,
+)
 
+NEAREST = "nearest"
+# of a window, along each axis, to tell the size of its cells in another CRS
+_SAMPLES = 5
 # parts of a cell that rounding may take
 _SLACK = 1e-6
 # source cells around what is asked, for resamplings that look at neighbours
@@ -81,8 +93,11 @@ def find_lattice(
         InvalidParameter: a grid is irregular, or a part of the box has no place in `crs`.
         NotAcceptable: rasterio is not installed on this server.
     """
+    if resampling != NEAREST:
+        require_rasterio()
+    require_cf(crs)
     west, south, east, north = _extent(footprints, bounds, box_crs, crs)
-    steps = [_steps(footprint, bounds, box_crs, crs, resampling) for footprint in footprints]
+    steps = [_steps(footprint, bounds, box_crs, crs) for footprint in footprints]
     finest = min(range(len(steps)), key=lambda number: steps[number][0] * steps[number][1])
     across, down = steps[finest]
     grid = footprints[finest].grid
@@ -111,18 +126,40 @@ def _centres_between(low: float, high: float) -> slice:
     return slice(first, last + 1)
 
 
-def _steps(
-    footprint: Footprint, bounds: Bounds | None, box_crs: CRS, crs: CRS, resampling: str
-) -> tuple[float, float]:
+def _steps(footprint: Footprint, bounds: Bounds | None, box_crs: CRS, crs: CRS) -> tuple[float, float]:
+    """The size in `crs` of the cells of a footprint, in the middle of what is asked for of it."""
     grid = footprint.grid
+    across, down = step_of(grid.x), step_of(grid.y)
     if same_crs(footprint.crs, crs):
-        return step_of(grid.x), step_of(grid.y)
+        return across, down
     window = find_window(grid, bounds, None if bounds is None else box_crs)
-    across = grid.x.values[window.x] if window.x_values is None else window.x_values
-    x = replace(grid.x, values=across, cell=grid.x.typical_cell)
-    y = replace(grid.y, values=grid.y.values[window.y], cell=grid.y.typical_cell)
-    found = find_target(x, y, footprint.crs, crs, resampling).transform
-    return found[1], -found[5]
+    columns, rows = (
+        np.atleast_1d(axis.values[cells]) for axis, cells in ((grid.x, window.x), (grid.y, window.y))
+    )
+    # several places, since at a pole longitudes have no size
+    x, y = (each.reshape(-1) for each in np.meshgrid(_spread(columns), _spread(rows)))
+    try:
+        here, right, above = (
+            find_places(footprint.crs, crs, x + shift_x, y + shift_y)
+            for shift_x, shift_y in ((0.0, 0.0), (across / 2, 0.0), (0.0, down / 2))
+        )
+    except ProjError as error:
+        raise no_place() from error
+    known = here[2] & right[2] & above[2]
+    if not known.any():
+        raise no_place()
+    sides = [each[axis][known] - here[axis][known] for each in (right, above) for axis in (0, 1)]
+    if crs.is_geographic:
+        sides[0], sides[2] = ((side + 180) % 360 - 180 for side in (sides[0], sides[2]))
+    size = 2 * float(np.median(np.sqrt(np.abs(sides[0] * sides[3] - sides[1] * sides[2]))))
+    if not size > 0:
+        raise no_place()
+    return size, size
+
+
+def _spread(centres: NDArray[np.float64]) -> NDArray[np.float64]:
+    chosen = np.unique(np.linspace(0, len(centres) - 1, _SAMPLES).astype(np.intp))
+    return np.asarray(centres[chosen], float)
 
 
 def _extent(footprints: Sequence[Footprint], bounds: Bounds | None, box_crs: CRS, crs: CRS) -> Bounds:
@@ -132,13 +169,28 @@ def _extent(footprints: Sequence[Footprint], bounds: Bounds | None, box_crs: CRS
         if bounds is None:
             part = transform_bounds(footprint.crs, crs, footprint.grid.bounds, "crs")
         else:
-            part = transform_bounds(box_crs, crs, clip(footprint.grid, bounds, box_crs), "crs")
+            part = transform_bounds(box_crs, crs, _part_of(bounds, footprint, box_crs), "crs")
         turns = (0.0, 360.0, -360.0) if crs.is_geographic and whole is not None else (0.0,)
         unions = [_union(whole, part, turn) for turn in turns]
         whole = min(unions, key=lambda union: union[2] - union[0])
     if whole is None:
         raise InvalidParameter("bbox", "The bbox meets no cube.")
     return whole
+
+
+def _part_of(bounds: Bounds, footprint: Footprint, crs: CRS) -> Bounds:
+    """What of a box in `crs` lies around a footprint, at the turn of longitudes that it is written in."""
+    try:
+        extent = transform_bounds(footprint.crs, crs, footprint.grid.bounds)
+    except InvalidParameter:
+        return bounds
+    turns = (-360.0, 0.0, 360.0) if crs.is_geographic else (0.0,)
+    sides = [(max(bounds[0], extent[0] + turn), min(bounds[2], extent[2] + turn)) for turn in turns]
+    sides = [(west, east) for west, east in sides if west <= east]
+    south, north = max(bounds[1], extent[1]), min(bounds[3], extent[3])
+    if not sides or south > north:
+        return bounds
+    return min(west for west, _ in sides), south, max(east for _, east in sides), north
 
 
 def _union(one: Bounds | None, other: Bounds, turn: float) -> Bounds:
@@ -160,9 +212,9 @@ def bounds_to_read(footprint: Footprint, lattice: Lattice, resampling: str) -> B
     except InvalidParameter:
         # a part of the lattice has no place there: what of it belongs to the footprint is found cell by cell
         west, south, east, north = grid.bounds
-    around = 2.0 if resampling == "nearest" else _NEIGHBOURS
+    around = 2.0 if resampling == NEAREST else _NEIGHBOURS
     across, down = (around * float(np.diff(axis.edges).max()) for axis in (grid.x, grid.y))
-    if resampling != "nearest":
+    if resampling != NEAREST:
         across, down = max(across, 2 * lattice.width_of_cell), max(down, 2 * lattice.height_of_cell)
     west, south, east, north = west - across, south - down, east + across, north + down
     if not grid.geographic:

@@ -15,7 +15,7 @@ from cubegate.errors import InvalidParameter
 from cubegate.query.crs import name_crs
 from cubegate.query.footprint import Owned, find_owners
 from cubegate.query.in_thread import in_thread
-from cubegate.query.lattice import Lattice
+from cubegate.query.lattice import NEAREST, Lattice
 from cubegate.query.merged_times import MergedTimes, merge_times
 from cubegate.query.merging import (
     CUBE,
@@ -28,7 +28,7 @@ from cubegate.query.merging import (
 )
 from cubegate.query.reproject import MAPPING, coordinates_of
 from cubegate.query.selection import Selection
-from cubegate.query.tiles import NEAREST, Share, Tile
+from cubegate.query.tiles import Share, Tile
 
 # bytes for each cell of the lattice: its owner, the cell there, and what finding these takes
 _MAP_NBYTES = 80

@@ -56,6 +56,29 @@ def check_resampling(name: str) -> None:
         )
 
 
+def require_cf(crs: CRS) -> None:
+    """Raise `InvalidParameter` for a CRS that no CF file can name."""
+    try:
+        crs.to_cf()
+    except KeyError as error:
+        raise InvalidParameter("crs", "The asked CRS has no form as a CF grid mapping.") from error
+
+
+def require_rasterio() -> None:
+    """Raise `NotAcceptable` where it is not installed."""
+    if find_spec("rasterio") is None:
+        raise NotAcceptable("Reprojection is not installed on this server: leave out crs=.")
+
+
+def no_place() -> InvalidParameter:
+    """The error for a box that cannot be drawn in the asked CRS."""
+    return InvalidParameter(
+        "crs",
+        "The box, or a part of it, has no place in the asked CRS.",
+        accepted="another crs, a smaller bbox, or no crs",
+    )
+
+
 def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) -> Target:
     """Choose the grid in `crs` that covers the box of `x` and `y` at about its resolution; see `gdalwarp`.
 
@@ -64,18 +87,14 @@ def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) ->
         NotAcceptable: rasterio is not installed on this server.
     """
     check_resampling(resampling)
-    try:
-        crs.to_cf()
-    except KeyError as error:
-        raise InvalidParameter("crs", "The asked CRS has no form as a CF grid mapping.") from error
+    require_cf(crs)
     (west, east), (south, north) = x.extent, y.extent
     size = len(x.values), len(y.values)
     # north up: which of several equal choices GDAL takes depends on the order of the rows
     step = step_of(x), step_of(y)
     left, top = float(x.values.min()) - step[0] / 2, float(y.values.max()) + step[1] / 2
     source = (left, step[0], 0.0, top, 0.0, -step[1])
-    if find_spec("rasterio") is None:
-        raise NotAcceptable("Reprojection is not installed on this server: leave out crs=.")
+    require_rasterio()
     import rasterio.crs  # noqa: PLC0415 - heavy, and optional
     import rasterio.warp  # noqa: PLC0415
 
@@ -104,11 +123,7 @@ def _explained() -> Iterator[None]:
     try:
         yield
     except (ProjError, rasterio.errors.RasterioError, rasterio._err.CPLE_BaseError) as error:  # noqa: SLF001 - not exported
-        raise InvalidParameter(
-            "crs",
-            "The box, or a part of it, has no place in the asked CRS.",
-            accepted="another crs, a smaller bbox, or no crs",
-        ) from error
+        raise no_place() from error
 
 
 def step_of(axis: Axis) -> float:

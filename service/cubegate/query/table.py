@@ -147,7 +147,7 @@ class Table:
             dims = [dim for dim in (POINT, own if time else None) if dim in array.dims]
             source = array.transpose(*dims, *others).values
             at = places[each.part.number] if time else np.zeros(1, np.intp)
-            source = source.reshape(-1 if POINT in array.dims else 1, len(at), values.shape[2])
+            source = source.reshape(len(each.points) if POINT in array.dims else 1, len(at), values.shape[2])
             values[np.ix_(each.points, at)] = source
         shape = (self._count, *((layers,) if time else ()), *sizes)
         attributes, encoding = merged_facts(parts, name)

@@ -13,11 +13,9 @@ from numpy.typing import NDArray
 from cubegate.errors import InvalidParameter, NotAcceptable
 from cubegate.query.footprint import Footprint, Owned
 from cubegate.query.grid import Window
-from cubegate.query.lattice import Lattice
+from cubegate.query.lattice import NEAREST, Lattice
 from cubegate.query.merging import Part
 from cubegate.query.reproject import Target, as_floats, step_of, warp_band
-
-NEAREST = "nearest"
 
 
 @dataclass(frozen=True, eq=False)
