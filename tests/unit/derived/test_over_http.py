@@ -33,7 +33,10 @@ async def client(tmp_path, truth, values):
     """A server over one store: as it is, with derived variables, and with a wrong one."""
     store = tmp_path / "cube.zarr"
     dataset = stack(values, truth.times, truth.references)
-    dataset.to_zarr(store, zarr_format=2, encoding={"displacement": {"chunks": (1, 8, 8)}})
+    dataset["quality"] = (("time", "y", "x"), np.ones(values.shape, "u1"), {"grid_mapping": "spatial_ref"})
+    dataset.quality[3, 0, 0] = 0
+    chunks = {"chunks": (1, 8, 8)}
+    dataset.to_zarr(store, zarr_format=2, encoding={"displacement": chunks, "quality": chunks})
     (tmp_path / "collections").mkdir()
     for name, derived in COLLECTIONS.items():
         text = f"id: {name}\nsource: {{kind: zarr, href: '{store.as_uri()}'}}\nderived: {derived}\n"
@@ -120,6 +123,16 @@ async def test_a_box_as_netcdf(client, expected, truth):
         np.testing.assert_array_equal(found.c.values, expected["c"][inside][:, 3:12, 4:21])
         assert found.c.attrs["units"] == "meters"
         assert found.c.attrs["grid_mapping"] == "spatial_ref" or "spatial_ref" in found.coords
+
+
+async def test_a_mask_hides_a_value_and_not_what_was_built_on_it(client, expected):
+    place = {"x": 500_015, "y": 3_900_000}
+    asked = {"variables": "c", "mask": "quality", "f": "json"}
+    found = (await ask(client, "/datasets/whole/timeseries", **place, **asked)).json()
+    series = expected["c"][:, 0, 0].copy()
+    series[3] = np.nan
+    assert np.isfinite(series).sum() == 11
+    np.testing.assert_array_equal(np.array(found["variables"]["c"]["values"], float), series)
 
 
 async def test_a_price_counts_earlier_epochs_and_limits_hold(client):
