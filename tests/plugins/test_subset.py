@@ -214,5 +214,5 @@ def test_it_is_documented(server):
     ]
     names = {each["name"] for each in paths["/datasets/{dataset_id}/subset"]["get"]["parameters"]}
     assert names == {
-        "dataset_id", "bbox", "bbox-crs", "crs", "resampling", "variables", "datetime", "f", "compress", "group",
+        "dataset_id", "bbox", "bbox-crs", "crs", "resampling", "variables", "datetime", "where", "mask", "f", "compress", "group",
     }  # fmt: skip

@@ -294,6 +294,8 @@ def test_it_is_documented(server):
         "crs",
         "variables",
         "datetime",
+        "where",
+        "mask",
         "f",
         "group",
     } == names
