@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,13 +28,14 @@ class Joining:
     """How files are joined: along `dimension`, which they have or which is made of one date of each.
 
     The date is that of the variable or global attribute `concat_by`, or what `date_from`, a regular
-    expression, finds in the name of the file.
+    expression, finds in the name of the file; or that of `dates`, by the name of the file.
     """
 
     dimension: str
     concat_by: str | None = None
     date_from: re.Pattern[str] | None = None
     allow_gaps: frozenset[str] = frozenset()
+    dates: Mapping[str, np.datetime64] = field(default_factory=dict)
 
 
 @dataclass
@@ -171,6 +172,8 @@ def _stack(
 
 def _date(piece: Piece, joining: Joining) -> np.datetime64:
     """Return the date of a piece, datetime64[ns]."""
+    if piece.name in joining.dates:
+        return joining.dates[piece.name]
     if joining.date_from is not None:
         match = joining.date_from.search(piece.name)
         if match is None:

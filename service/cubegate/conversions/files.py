@@ -53,16 +53,35 @@ async def build_files(
     async with opened_upstreams(settings, environment) as upstreams:
         progress("Listing files", 0, 1)
         urls = sorted({url for pattern in patterns for url in await list_files(pattern, upstreams)})
-        plan.parts.mkdir(parents=True, exist_ok=True)
-        names = _names(urls)
-        parts = [Part(name, url, _LATER, group=group) for name, url in zip(names, urls, strict=True)]
-        read = await run_all(
-            (_piece(plan, part, joining.dimension, upstreams) for part in parts),
-            in_flight=_IN_FLIGHT,
-            report=lambda done, total: progress("Scanning files", done, total),
-        )
+        parts = [Part(name, url, _LATER, group=group) for name, url in zip(_names(urls), urls, strict=True)]
+        return await build_parts(upstreams, plan, parts, joining, leave_out=leave_out, progress=progress)
+
+
+async def build_parts(
+    upstreams: Upstreams,
+    plan: Plan,
+    parts: Sequence[Part],
+    joining: Joining,
+    *,
+    leave_out: bool,
+    progress: Progress,
+) -> Joined:
+    """Build the cube of `parts`, files or references over them, whose names differ; see `build_files`.
+
+    Raises:
+        InvalidReference, InvalidParameter: they do not fit together.
+        OSError: a file cannot be written.
+    """
+    plan.parts.mkdir(parents=True, exist_ok=True)
+    read = await run_all(
+        (_piece(plan, part, joining.dimension, upstreams) for part in parts),
+        in_flight=_IN_FLIGHT,
+        report=lambda done, total: progress("Scanning files", done, total),
+    )
     pieces = [each for each in read if isinstance(each, Piece)]
-    broken = {name: str(each) for name, each in zip(names, read, strict=True) if not isinstance(each, Piece)}
+    broken = {
+        part.name: str(each) for part, each in zip(parts, read, strict=True) if not isinstance(each, Piece)
+    }
     progress("Joining", 0, 1)
     joined = await asyncio.to_thread(join_files, pieces, joining, broken, leave_out=leave_out)
     await write_cube(plan, joined.index)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cubegate.archives.building import Plan
+import numpy as np
+
+from cubegate.archives.building import Part, Plan
 from cubegate.archives.cog_list import CogFile, Moment
+from cubegate.archives.files import Joining
 from cubegate.archives.native_stores import NativeStore, mount_stores
 from cubegate.archives.stac_api import Found, Search, read_items, search_items
 from cubegate.archives.stac_assets import Asset, choose_assets, collection_settings
+from cubegate.chunks.upstream import Upstreams
 from cubegate.conversions.cog_stack import build_cog_stack
+from cubegate.conversions.files import build_parts
 from cubegate.conversions.upstreams import accepted_by, opened_upstreams
 from cubegate.errors import InvalidReference
 from cubegate.index.index import Index
@@ -76,11 +82,25 @@ async def build_items(
             stores = _stores(plan, chosen, said)
             files = await mount_stores(stores, plan.directory, upstreams, combined=plan.id, progress=progress)
             return Built(chosen, files)
-    planned = replace(plan, settings={**said, **plan.settings})
-    if chosen[0].kind == "geotiff":
-        index = await build_cog_stack(settings, environment, planned, _tiffs(chosen), progress=progress)
-        return Built(chosen, [plan.collection], index)
-    raise NotImplementedError
+        planned = replace(plan, settings={**said, **plan.settings})
+        if chosen[0].kind != "geotiff":
+            return await _joined(upstreams, planned, chosen, progress)
+    index = await build_cog_stack(settings, environment, planned, _tiffs(chosen), progress=progress)
+    return Built(chosen, [plan.collection], index)
+
+
+async def _joined(upstreams: Upstreams, plan: Plan, assets: Sequence[Asset], progress: Progress) -> Built:
+    """Join files, or references over them, along the time that they have, else along that of their items."""
+    by_item = dict(Counter(asset.item for asset in assets).most_common(1))
+    if next(iter(by_item.values())) > 1:
+        raise InvalidReference("Several files of one item are not joined: ask for one asset (--asset KEY).")
+    named = plan.settings.get("dimensions", {})
+    time = named.get("time", "time") if isinstance(named, Mapping) else "time"
+    parts = [Part(asset.item, asset.url, np.datetime64("NaT", "ns")) for asset in assets]
+    dates = {asset.item: asset.time for asset in assets if asset.time is not None}
+    joining = Joining(time, allow_gaps=plan.allow_gaps, dates=dates)
+    joined = await build_parts(upstreams, plan, parts, joining, leave_out=False, progress=progress)
+    return Built(assets, [plan.collection], joined.index)
 
 
 def _stores(plan: Plan, assets: Sequence[Asset], said: Mapping[str, Any]) -> list[NativeStore]:

@@ -221,3 +221,48 @@ def test_what_the_datacube_extension_says_is_taken():
     found = collection_settings(iter([{}, document]))
     assert found["dimensions"] == {"x": "x", "y": "y", "time": "time"}
     assert found["crs"].startswith("PROJCRS")
+
+
+@pytest.mark.parametrize("references", [False, True])
+def test_netcdf_files_and_references_over_them_are_joined(
+    api, build, served, tmp_path, *, compared, make_stack, scan_granule, references
+):
+    stack = make_stack(tmp_path / "stack")
+    for number, path in enumerate(stack.granules):
+        assets = {"data": (path.as_uri(), "application/x-netcdf")}
+        if references:
+            document = scan_granule(path, inline_threshold=0)
+            sidecar = path.with_suffix(".zarr.json")
+            sidecar.write_text(json.dumps(document))
+            assets["index"] = {"href": sidecar.as_uri(), "type": "application/json", "roles": ["index"]}
+        # the files know their times better than their items
+        api.add(f"item{number}", DAYS[0], assets)
+    assert build("--collection", "velocity") == 0
+    with served() as url, xr.open_zarr(f"{url}/datasets/velocity/zarr", zarr_format=2) as opened:
+        assert opened.time.values.astype("M8[D]").astype(str).tolist() == [
+            "2020-01-01",
+            "2020-01-13",
+            "2020-01-25",
+        ]
+        np.testing.assert_array_equal(opened.displacement.values, stack.displacement)
+        compared(opened.displacement.values)
+
+
+def test_files_without_a_time_have_that_of_their_items(api, build, served, tmp_path, compared):
+    truth = {}
+    for number, when in enumerate(DAYS):
+        values = np.random.default_rng(number).normal(size=(12, 10)).astype("f4")
+        axes = {"y": 4e6 - 30.0 * np.arange(12), "x": 5e5 + 30.0 * np.arange(10)}
+        dataset = xr.Dataset({"v": (("y", "x"), values)}, axes)
+        for name in "xy":
+            dataset[name].attrs["standard_name"] = f"projection_{name}_coordinate"
+        path = tmp_path / f"scene{number}.nc"
+        dataset.to_netcdf(path, engine="h5netcdf", encoding={"v": {"zlib": True, "chunksizes": (6, 5)}})
+        api.add(f"item{number}", when, {"data": (path.as_uri(), "application/netcdf")})
+        truth[when] = values
+    assert build("--collection", "velocity") == 0
+    with served() as url, xr.open_zarr(f"{url}/datasets/velocity/zarr", zarr_format=2) as opened:
+        for when, values in truth.items():
+            found = opened.v.sel(time=np.datetime64(when.removesuffix("Z"))).values
+            np.testing.assert_array_equal(found, values)
+            compared(found)
