@@ -58,7 +58,7 @@ class Archive:
         ]
         related = [
             {"URL": url.format(suffix), "Type": kind}
-            for suffix in (".nc", ".dmrpp", ".zarr.json.gz")
+            for suffix in (".nc", ".nc.dmrpp", ".zarr.json.gz")
             if f"{name}{suffix}" in self.files
             for url, kind in zip(urls, ("GET DATA VIA DIRECT ACCESS", "GET DATA"), strict=True)
         ]

@@ -12,6 +12,7 @@ import pytest
 import xarray as xr
 from tests.earthdata_double.double import running_double
 from tests.unit.archives.archive import FRAME, granule_name, running_archive
+from tests.unit.index.builders.dmrpp_writer import describe
 
 from cubegate.app import create_app
 from cubegate.cli import main
@@ -150,19 +151,25 @@ def test_what_is_no_granule_is_said(frame, asked):
     assert "no product" in said.err or "DISP-S1 product" in said.err
 
 
-def test_what_has_no_references_is_scanned_and_the_report_says_which(frame, compared):
-    made = dict(frame.publish(number) for number in range(3))
+def test_each_granule_is_read_by_the_best_that_it_ships_and_the_report_says_which(frame, compared):
+    made = dict(frame.publish(number) for number in range(4))
     names = sorted(made)
-    del frame.archive.files[f"{names[1]}{SIDECAR}"]
+    for name in names[1:3]:
+        del frame.archive.files[f"{name}{SIDECAR}"]
+    for name in names[:2]:
+        frame.archive.files[f"{name}.nc.dmrpp"] = describe(made[name]).encode()
     code, said = frame.build("--frame", str(FRAME), "--json")
     assert code == 0, said.err
-    assert json.loads(said.out)["references"] == {
-        names[0]: "zarr.json.gz", names[1]: "nc", names[2]: "zarr.json.gz",
-    }  # fmt: skip
+    assert json.loads(said.out)["references"] == dict(
+        zip(names, ("zarr.json.gz", "dmrpp", "nc", "zarr.json.gz"), strict=True)
+    )
     with frame.served(CUBE) as dataset:
         for number, name in enumerate(names):
             assert np.array_equal(dataset.displacement.values[number], values_in(made[name]))
             compared(dataset.displacement.values[number])
+    code, said = frame.build("--frame", str(FRAME))
+    assert "2 read by .zarr.json.gz" in said.out
+    assert f"1 read by .dmrpp: {names[1]}" in said.out
 
 
 @pytest.mark.parametrize("damage", ["cut", "not JSON", "not there"])
