@@ -107,9 +107,10 @@ async def build_products(
         OSError: a file cannot be written.
     """
     index = await index_products(settings, environment, plan, choice.products, progress=progress)
-    await write_cube(_with_continuous(plan, index), index)
     names = [product.name for product in choice.products]
+    # no cube without its record, which nothing mounts
     await asyncio.to_thread(_record, plan, index.version, wanted.document(), names, None)
+    await write_cube(_with_continuous(plan, index), index)
     return index
 
 
@@ -124,8 +125,8 @@ async def build_stack(
     """
     plan.directory.mkdir(parents=True, exist_ok=True)
     index = await index_stack(settings, environment, url, progress=progress)
-    await write_cube(_with_continuous(plan, index), index)
     await asyncio.to_thread(_record, plan, index.version, {}, (), url)
+    await write_cube(_with_continuous(plan, index), index)
     return index
 
 

@@ -22,7 +22,10 @@ def granule_name(secondary, reference="20191223T140734", *, frame=FRAME, polariz
 
 
 class Archive:
-    """What is served, by name: `files` are bytes, `granules` are listed, `broken` files answer 500."""
+    """What is served, by name: `files` are bytes, `granules` are listed, `broken` files answer 500.
+
+    Those that are `held` answer when they are so no more.
+    """
 
     def __init__(self):
         self.files, self.granules, self.broken = {}, [], set()
@@ -30,6 +33,7 @@ class Archive:
         self.page_size = 2
         self.hits = None
         self.data_url = None
+        self.held = set()
 
     def add(self, name, path, references):
         """Publish the HDF5 file at `path` with its references."""
@@ -81,6 +85,8 @@ class Archive:
     async def data(self, request):
         name = request.match_info["name"]
         self.asked.append(name)
+        while name in self.held:  # noqa: ASYNC110 - another thread changes it
+            await asyncio.sleep(0.02)
         if name in self.broken:
             return web.Response(status=500)
         data = self.files.get(name)

@@ -3,6 +3,9 @@
 import contextlib
 import gzip
 import json
+import subprocess
+import sys
+import time
 from types import SimpleNamespace
 
 import h5py
@@ -364,16 +367,24 @@ def test_a_catalog_of_another_shape_mounts_nothing(frame, tmp_path, monkeypatch)
         assert not (tmp_path / "cubes").exists()
 
 
-def test_a_killed_build_goes_on_where_it_was(frame, compared, tmp_path):
-    """What a build leaves that is killed before it stacks: the parts, of which the last is cut."""
+def test_a_killed_build_goes_on_where_it_was(frame, compared, tmp_path, configuration):
     made = dict(frame.publish(number) for number in range(3))
-    frame.archive.broken.add(f"{granule_name(SECONDARY[2])}.nc")
-    assert frame.build("--frame", str(FRAME))[0] == 1
-    kept = sorted((tmp_path / "cubes" / f".{CUBE}.parts").iterdir(), key=lambda path: path.name)
-    assert len(kept) == 2
+    parts = tmp_path / "cubes" / f".{CUBE}.parts"
+    frame.archive.held.add(f"{granule_name(SECONDARY[2])}{SIDECAR}")
+    command = ["build", "opera-disp-s1", "--frame", str(FRAME), "-o", str(tmp_path / "cubes")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "cubegate", *command, "--config", str(configuration)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as process:  # fmt: skip
+        while len(list(parts.glob("[!.]*"))) < 2:
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.kill()
+    frame.archive.held.clear()
+    assert not list((tmp_path / "cubes").glob("[!.]*"))
+    # the machine went down with it: one file is cut
+    kept = sorted(parts.glob("[!.]*"))
     kept[1].write_bytes(kept[1].read_bytes()[:-30])
-    (kept[0].parent / ".left-behind").write_bytes(b"x")
-    frame.archive.broken.clear()
     frame.archive.asked.clear()
     code, said = frame.build("--frame", str(FRAME))
     assert code == 0, said.err
