@@ -23,7 +23,7 @@ _DRIVERS: Mapping[str, Kind] = {
 }
 _DIRECTORY = re.compile(r"\{\{\s*CATALOG_DIR\s*\}\}/?")
 _REFERENCE = "reference://"
-_LARGEST = 2**24
+LARGEST = 2**24
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def read_catalog(data: bytes, name: str) -> tuple[list[Source], dict[str, str]]:
         InvalidReference: `data`, which came from `name`, is no Intake catalog.
     """
     try:
-        document = yaml.safe_load(data) if len(data) <= _LARGEST else None
+        document = yaml.safe_load(data) if len(data) <= LARGEST else None
     except (yaml.YAMLError, RecursionError, ValueError):
         document = None
     entries = document.get("sources") if isinstance(document, dict) else None
