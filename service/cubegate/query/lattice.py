@@ -109,7 +109,7 @@ def find_lattice(
     left, top = float(grid.x.values.min()) - across / 2, float(grid.y.values.max()) + down / 2
     if crs.is_geographic:
         # the same cells a turn further
-        left += 360 * math.floor((west - left) / 360)
+        left += 360 * round(((west + east) / 2 - sum(grid.x.extent) / 2) / 360)
     columns = _centres_between((west - left) / across, (east - left) / across)
     rows = _centres_between((top - north) / down, (top - south) / down)
     return Lattice(
