@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from dataclasses import replace
 from types import SimpleNamespace
 
 import httpx
@@ -11,8 +12,12 @@ import xarray as xr
 from tests.unit.archives.archive import FRAME, granule_name, running_archive
 
 from cubegate.app import create_app
+from cubegate.archives.update import why_not_appended
 from cubegate.catalog import catalog as catalog_module
 from cubegate.cli import main
+from cubegate.index.file import open_index
+from cubegate.index.index import Index
+from cubegate.index.table import UNALLOCATED, Column, TextTable
 from cubegate.settings import load_settings
 
 CUBE = f"opera-f{FRAME}"
@@ -167,6 +172,75 @@ def test_a_version_is_mounted_as_long_as_its_file_is_kept(frame, tmp_path):
         (tmp_path / "cubes" / f"{CUBE}.{before}.index").unlink()
         for name in (f"{CUBE}@{before}", f"{CUBE}@{'0' * 16}", f"{CUBE}@..%2Fx", f"{CUBE}@"):
             assert httpx.get(f"{url}/datasets/{name}/zarr/.zmetadata").status_code == 404
+        # a file under the name of a version that it is not
+        other = "0" * 16
+        (tmp_path / "cubes" / f"{CUBE}.{other}.index").write_bytes(
+            (tmp_path / "cubes" / f"{CUBE}.index").read_bytes()
+        )
+        assert httpx.get(f"{url}/datasets/{CUBE}@{other}/zarr/.zmetadata").status_code == 404
+
+
+def _changed(index, path, column, row, value):
+    """Return `index` with another value in one row of the table of an array."""
+    table = index.content.tables[path]
+    values = getattr(table, column).all().copy()
+    values[row] = value
+    tables = {**index.content.tables, path: replace(table, **{column: Column(values)})}
+    return Index(replace(index.content, tables=tables))
+
+
+def _with_attributes(index, path, **attributes):
+    stored = index.content.arrays[path]
+    changed = replace(stored, attributes={**stored.attributes, **attributes})
+    return Index(replace(index.content, arrays={**index.content.arrays, path: changed}))
+
+
+def _without(index, path):
+    arrays = {name: array for name, array in index.content.arrays.items() if name != path}
+    return Index(replace(index.content, arrays=arrays))
+
+
+def _with_validators(index):
+    validators = TextTable.of(f'"{number}"' for number in range(index.granules))
+    return Index(replace(index.content, validators=validators))
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda index: index, None),
+        (lambda index: _with_attributes(index, "displacement", comment="new"), None),
+        # of the table of three dates, the first one of the last chunk
+        (
+            lambda index: _changed(index, "displacement", "offset", -3, 7),
+            "'displacement' has other chunks, 0.2.2",
+        ),
+        (
+            lambda index: _changed(index, "displacement", "length", 0, 7),
+            "'displacement' has other chunks, 0.0.0",
+        ),
+        (lambda index: _changed(index, "displacement", "granule", 0, 1), "'displacement' has other chunks"),
+        (lambda index: _changed(index, "displacement", "granule", 0, UNALLOCATED), "has other chunks, 0.0.0"),
+        # the date that was added may be anything
+        (lambda index: _changed(index, "displacement", "offset", -1, 7), None),
+        (lambda index: _with_attributes(index, "displacement", scale_factor=2.0), "has another scale_factor"),
+        (lambda index: _with_attributes(index, "time", units="days since 1970-01-01"), "has another units"),
+        (lambda index: _with_attributes(index, "displacement", _FillValue=0.0), "has another declared fill"),
+        (lambda index: _without(index, "baseline"), "'baseline' is gone"),
+        (_with_validators, "has other chunks"),
+    ],
+)
+def test_only_more_of_the_same_is_an_addition(frame, tmp_path, change, reason):
+    frame.publish(0)
+    frame.publish(1)
+    frame.build()
+    file = tmp_path / "cubes" / f"{CUBE}.index"
+    before = open_index(file)
+    frame.publish(2)
+    frame.run("update", CUBE)
+    found = why_not_appended(before, change(open_index(file)))
+    assert (found is None) if reason is None else (found is not None and reason in found)
+    assert why_not_appended(open_index(file), before) is not None
 
 
 def test_an_update_that_fails_leaves_everything_as_it_was(frame, configuration, tmp_path, capsys):
