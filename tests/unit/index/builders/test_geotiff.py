@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from rasterio.crs import CRS
 from rasterio.enums import Resampling
 from rasterio.transform import Affine, from_origin
@@ -391,6 +392,22 @@ async def test_overviews_are_groups(write, opened, compared, bands):
         assert level["transform"]["scale"] == scale
         corners = [float(each) for each in part.spatial_ref.attrs["GeoTransform"].split()]
         assert np.allclose(corners, read(path, overview_level=number)[2].to_gdal())
+
+
+@pytest.mark.parametrize("options", [{"BIGTIFF": "YES"}, {"COMPRESS": "DEFLATE", "PREDICTOR": "YES"}])
+async def test_what_gdal_makes_of_itself(write, opened, compared, tmp_path, options):
+    made = tmp_path / "cog.tif"
+    rasterio.shutil.copy(write(height=1100, width=1300, nodata=7), made, driver="COG", **options)
+    dataset = await require_equal(opened, made, compared)
+    levels = [level["asset"] for level in dataset.attrs["multiscales"]["layout"][1:]]
+    assert levels == ["overview_2", "overview_4"][: len(read_overviews(made))]
+    for number, level in enumerate(levels):
+        await require_equal(opened, made, compared, level, overview_level=number)
+
+
+def read_overviews(path):
+    with rasterio.open(path) as file:
+        return file.overviews(1)
 
 
 async def test_an_overview_that_cannot_be_served_is_left_out_with_the_reason(write, index_of):
