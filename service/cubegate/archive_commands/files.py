@@ -23,7 +23,7 @@ from cubegate.settings import Settings, UpstreamSettings
 
 def add_build(kinds: Any) -> None:
     """Add the build to the subparsers `kinds`."""
-    parser = kinds.add_parser("files", help="any pile of HDF5 or netCDF-4 files of one grid")
+    parser = kinds.add_parser("files", help="any pile of HDF5 or netCDF files of one grid")
     parser.add_argument(
         "files", nargs="+", help="paths or addresses, with wildcards, or with a slash at the end of a prefix"
     )

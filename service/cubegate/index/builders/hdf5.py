@@ -1,4 +1,4 @@
-"""Builds the index of one HDF5 or netCDF-4 file by reading its metadata, and none of its chunks.
+"""Builds the index of one HDF5 or netCDF file by reading its metadata, and none of its chunks.
 
 Each object of the file is looked at over the blocks that are here; what was missed is fetched for all
 objects together, and they are looked at again. So HDF5, which works for one at a time, is never kept
@@ -23,6 +23,7 @@ from cubegate.index.builders.hdf5_datasets import (
     is_only_a_dimension,
     scan_dataset,
 )
+from cubegate.index.builders.netcdf3 import MAGIC, read_netcdf3
 from cubegate.index.builders.scanned import index_of_scanned
 from cubegate.index.index import Index
 from cubegate.index.partial_file import PartialFile, RemoteBlocks
@@ -32,7 +33,6 @@ from cubegate.index.table import INLINED, TextTable
 MAX_METADATA_NBYTES = 2**28
 _MAX_OBJECTS = 2**14
 _MAX_LINKS = 16
-_NETCDF3 = b"CDF"
 _DAMAGED = (OSError, RuntimeError, KeyError)
 _UNREADABLE = (TypeError, ValueError, NotImplementedError, ArithmeticError)
 
@@ -45,7 +45,7 @@ async def build_from_hdf5(
     group: str = "",
     progress: Progress = silent,
 ) -> Index:
-    """Scan the HDF5 or netCDF-4 file at `url`, of which at most 256 MiB are read.
+    """Scan the HDF5, netCDF-4 or netCDF-3 file at `url`, of which at most 256 MiB are read.
 
     `group` is taken as the root. Strings of variable length are copied. What has no form as byte ranges is
     in `skipped`, with the reason. Links and values that lead into other files are not followed.
@@ -68,8 +68,12 @@ async def build_from_hdf5(
     if not state.nbytes:
         raise InvalidReference(f"{shown(url)} is empty.")
     blocks = RemoteBlocks(url, source, state.nbytes, state.validator)
+    await blocks.fetch({0})
     scan = _Scan(h5py, blocks, group.strip("/"), shown(url))
-    await scan.run(progress)
+    if (blocks.get(0) or b"").startswith(MAGIC):
+        scan.groups[scan.root], scan.arrays = await read_netcdf3(blocks, shown(url))
+    else:
+        await scan.run(progress)
     if "" not in scan.groups:
         raise InvalidReference(f"{shown(url)} has no group {scan.root!r}.")
     index = index_of_scanned(
@@ -107,13 +111,9 @@ class _Scan:
 
     async def run(self, progress: Progress) -> None:
         """Look at all objects."""
-        waiting, missing = [""], {0}
+        waiting, missing = [""], set[int]()
         while waiting:
             await self.blocks.fetch(missing)
-            if (self.blocks.get(0) or b"").startswith(_NETCDF3):
-                raise InvalidReference(
-                    f"{self.name} is a netCDF-3 file, not HDF5: describe it by kerchunk references."
-                )
             if self.blocks.fetched_nbytes > MAX_METADATA_NBYTES:
                 raise InvalidReference(
                     f"{self.name} has its metadata spread over more than {MAX_METADATA_NBYTES:,} bytes: "

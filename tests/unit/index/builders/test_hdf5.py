@@ -202,10 +202,6 @@ async def test_other_formats_are_refused_by_name(tmp_path, scan):
     page.write_text("<html>log in</html>" * 100)
     with pytest.raises(InvalidReference, match=r"page\.nc is damaged, or no HDF5 file"):
         await scan(page)
-    classic = tmp_path / "classic.nc"
-    netCDF4.Dataset(classic, "w", format="NETCDF3_CLASSIC").close()
-    with pytest.raises(InvalidReference, match=r"classic\.nc is a netCDF-3 file"):
-        await scan(classic)
 
 
 async def test_what_byte_ranges_cannot_describe_is_left_out_with_the_reason(tmp_path, scan):
