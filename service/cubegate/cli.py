@@ -44,11 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return int(parsed.run(parsed, console))
     except CubegateError as error:
-        said = f"cubegate: {error}"
-        Console(stderr=True).print(said, style="red", markup=False, highlight=False, soft_wrap=True)
-        return 1
+        return _failed(str(error))
+    except OSError as error:
+        # of this machine's own files: what is read elsewhere fails with errors of ours
+        where = f"{error.filename}: " if error.filename else ""
+        return _failed(f"{where}{error.strerror or type(error).__name__}")
     except KeyboardInterrupt:
         return 130
+
+
+def _failed(why: str) -> int:
+    said = f"cubegate: {why}"
+    Console(stderr=True).print(said, style="red", markup=False, highlight=False, soft_wrap=True)
+    return 1
 
 
 def _leave_proxies() -> None:

@@ -27,7 +27,7 @@ from cubegate.archives.its_live import ID
 from cubegate.archives.its_live_catalog import CatalogCube
 from cubegate.archives.its_live_footprints import Area, geographic_outline
 from cubegate.conversions.its_live import Mounted, build_cubes, find_cubes
-from cubegate.errors import ConfigurationError, InvalidParameter
+from cubegate.errors import InvalidParameter
 from cubegate.progress_bar import progress_bar, shown_in
 
 
@@ -70,7 +70,7 @@ def _search(parsed: argparse.Namespace, console: Console) -> int:
     with progress_bar(console) as bar:
         cubes = asyncio.run(find_cubes(settings, area, parsed.catalog, progress=shown_in(bar)))
     if parsed.geojson is not None:
-        _write(parsed.geojson, json.dumps(_outlines(cubes)))
+        parsed.geojson.write_text(json.dumps(_outlines(cubes)), "utf-8")
     if parsed.json:
         console.print_json(json.dumps([_cube_report(cube) for cube in cubes]))
         return 0
@@ -114,13 +114,6 @@ def _outlines(cubes: Sequence[CatalogCube]) -> dict[str, Any]:
     return {"type": "FeatureCollection", "features": features}
 
 
-def _write(file: Path, text: str) -> None:
-    try:
-        file.write_text(text, "utf-8")
-    except OSError as error:
-        raise ConfigurationError(f"cannot be written ({error.strerror})", file=str(file)) from error
-
-
 def _build(parsed: argparse.Namespace, console: Console) -> int:
     area, settings = _area(parsed), read_settings(parsed)
 
@@ -138,12 +131,7 @@ def _build(parsed: argparse.Namespace, console: Console) -> int:
 
     with progress_bar(console) as bar:
         show = shown_in(bar)
-        try:
-            mounted = asyncio.run(build())
-        except OSError as error:
-            raise ConfigurationError(
-                f"cannot be written ({error.strerror})", file=str(parsed.output)
-            ) from error
+        mounted = asyncio.run(build())
     if parsed.json:
         console.print_json(json.dumps(_build_report(mounted)))
         return 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,9 +16,10 @@ import numpy as np
 from cubegate.archives.collection_file import write_collection
 from cubegate.archives.sidecars import SUFFIXES, Sidecar, SidecarReader
 from cubegate.archives.stacking import Layer, stack_layers
+from cubegate.catalog.collection import ID_PATTERN
 from cubegate.chunks.concurrency import run_all
 from cubegate.chunks.source import ObjectSource
-from cubegate.errors import CubegateError, InvalidReference
+from cubegate.errors import CubegateError, InvalidParameter, InvalidReference
 from cubegate.index.build import build_index
 from cubegate.index.file import open_index, write_index
 from cubegate.index.index import Index
@@ -53,6 +55,16 @@ class Plan:
     directory: Path
     allow_gaps: frozenset[str] = frozenset()
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse an id that no collection can have.
+
+        Raises:
+            InvalidParameter: it is none.
+        """
+        if not re.fullmatch(ID_PATTERN, self.id):
+            accepted = "letters, digits, '.', '_' and '-', a letter or digit first"
+            raise InvalidParameter("id", f"{self.id[:80]!r} is no id.", accepted=accepted)
 
     @property
     def index(self) -> Path:

@@ -21,6 +21,9 @@ from cubegate.settings import Section, read_yaml, validate_section
 DerivedName = Annotated[str, Field(pattern=r"^([^/\s][^/]*/)*[A-Za-z_][A-Za-z0-9_.-]*$", max_length=200)]
 
 
+ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
 class SourceSettings(Section):
     """Where a cube comes from.
 
@@ -96,7 +99,7 @@ class DimensionSettings(Section):
 class Collection(Section):
     """One collection file."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    id: str = Field(pattern=rf"^{ID_PATTERN}$")
     title: str = ""
     description: str = ""
     source: SourceSettings

@@ -349,3 +349,23 @@ def test_real_files_become_cubes(build, served, configuration, compared):
     assert code == 1
     assert "of 2 files cannot be joined" in said.err
     assert "has another grid" in said.err
+
+
+@pytest.mark.parametrize("name", ["../there", "a/b", ".hidden", "a b"])
+def test_an_id_that_no_collection_can_have_is_refused(pile, build, tmp_path, name):
+    write(pile / "a.nc", 0)
+    code, said = build(str(pile), "--id", name)
+    assert code == 1
+    assert "is no id" in said.err
+    assert not [
+        path for path in tmp_path.rglob("*") if path.suffix in {".yaml", ".index"} and path.parent != tmp_path
+    ]
+
+
+def test_an_output_that_cannot_be_written_is_named(pile, build, tmp_path):
+    write(pile / "a.nc", 0)
+    (tmp_path / "cubes").write_text("a file")
+    code, said = build(str(pile))
+    assert code == 1
+    assert "cubegate: " in said.err
+    assert str(tmp_path / "cubes") in said.err.replace("\n", "")
