@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 
-from cubegate.chunks.concurrency import run_all
-from cubegate.chunks.source import ChunkSource
+from cubegate.chunks.coalesced import Coalesced
+from cubegate.chunks.source import ChunkSource, Outcome
+from cubegate.errors import UpstreamError
 from cubegate.index.content import IndexContent
 from cubegate.index.index import Index
 from cubegate.index.inlined import lay_out_inlined
@@ -17,8 +17,6 @@ from cubegate.index.location import Stored
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.progress import Progress, silent
 from cubegate.index.table import INLINED, WHOLE_OBJECT, ChunkTable, Column
-
-_IN_FLIGHT = 64
 
 
 async def inline_small_arrays(
@@ -52,9 +50,19 @@ async def content_with_small_arrays(
     if not small:
         return index.content
     places = [(path, row) for path, rows in small.items() for row in rows]
-    reads = (source.get(small[path][row].reference) for path, row in places)
-    report = partial(progress, "Copying coordinates")
-    chunks = await run_all(reads, in_flight=_IN_FLIGHT, report=report)
+    chunks: list[bytes] = [b""] * len(places)
+    done = 0
+
+    def deliver(position: int, outcome: Outcome) -> None:
+        nonlocal done
+        if isinstance(outcome, UpstreamError):
+            raise outcome
+        chunks[position] = outcome
+        done += 1
+        progress("Copying coordinates", done, len(places))
+
+    # coordinates of a granule lie next to each other
+    await Coalesced(source).read([small[path][row].reference for path, row in places], deliver)
     read: dict[str, dict[int, bytes]] = {path: {} for path in small}
     for (path, row), chunk in zip(places, chunks, strict=True):
         read[path][row] = chunk
