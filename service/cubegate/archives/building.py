@@ -193,7 +193,7 @@ async def read_part(
     kept = _kept(plan, part, ".index")
     try:
         index = await asyncio.to_thread(_open_kept, kept)
-        if index is None:
+        if index is None or await _is_replaced(index, part.references, source):
             index = await build_index(
                 part.references, source, check_url=check_url, group=part.group, validators=True
             )
@@ -201,6 +201,14 @@ async def read_part(
     except CubegateError as error:
         return error
     return index
+
+
+async def _is_replaced(index: Index, url: str, source: ObjectSource) -> bool:
+    """Whether the file at `url`, of which `index` was made, is another one now."""
+    validators = index.content.validators
+    if validators is None or url not in index.urls:
+        return False
+    return (await source.stat(url)).validator != (validators[list(index.urls).index(url)] or None)
 
 
 def _kept(plan: Plan, part: Part, suffix: str) -> Path:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from tests.s3_server import checked_access, connect, new_keys, running_s3
+from tests.unit.archives.archive import running_archive
 
 from cubegate.app import create_app
 from cubegate.cli import main
@@ -302,6 +303,40 @@ def test_a_build_that_failed_goes_on_with_what_it_read(pile, build, tmp_path):
     assert visible(tmp_path / "cubes") == ["files.index", "files.yaml"]
 
 
+def test_a_file_that_was_replaced_meanwhile_is_read_again(pile, build, served):
+    write(pile / "f0.nc", 0)
+    write(pile / "f1.nc", 1)
+    (pile / "f2.nc").write_bytes(b"cut")
+    assert build(f"{pile}/*.nc")[0] == 1
+    values = write(pile / "f1.nc", 5)
+    (pile / "f2.nc").unlink()
+    assert build(f"{pile}/*.nc")[0] == 0
+    with served() as cube:
+        assert str(cube.time.values[1])[:10] == "2020-01-06"
+        np.testing.assert_array_equal(cube.v.values[1], values[0])
+
+
+def test_files_on_a_server_are_joined(tmp_path, build, served, configuration):
+    with running_archive() as archive:
+        configuration.write_text(
+            f'upstreams: {{"{archive.url}/data/": {{}}, "{(tmp_path / "cubes").as_uri()}/": {{}}}}\n'
+            "collections: [cubes/*.yaml]\n"
+        )
+        values = []
+        for day in range(3):
+            values.append(write(tmp_path / f"f{day}.nc", day))
+            archive.files[f"f{day}.nc"] = (tmp_path / f"f{day}.nc").read_bytes()
+        urls = [f"{archive.url}/data/f{day}.nc" for day in range(4)]
+        code, said = build(*urls)
+        assert code == 1
+        assert "1 of 4 files cannot be joined" in said.err
+        assert "f3.nc" in said.err
+        code, said = build(*urls[:3])
+        assert code == 0, said.err
+        with served() as cube:
+            np.testing.assert_array_equal(cube.v.values, np.concatenate(values))
+
+
 def test_files_of_a_bucket_that_asks_who_reads_it(tmp_path, build, served, configuration, monkeypatch):
     with running_s3() as url:
         s3 = connect("s3", url)
@@ -369,3 +404,26 @@ def test_an_output_that_cannot_be_written_is_named(pile, build, tmp_path):
     assert code == 1
     assert "cubegate: " in said.err
     assert str(tmp_path / "cubes") in said.err.replace("\n", "")
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the shared real files are not beside the project")
+def test_a_real_pile_of_which_two_files_have_a_month_in_common(build, served, configuration, compared):
+    text = configuration.read_text()
+    configuration.write_text(text.replace("upstreams: {", f'upstreams: {{"{SHARED.as_uri()}/": {{}}, '))
+    folder = SHARED / "grids/xclim_testdata/cmip5"
+    code, said = build(f"{folder}/tas_Amon_HadGEM2*.nc")
+    assert code == 1
+    assert "1 of 13 files cannot be joined" in said.err
+    assert "209912-212411.nc: has the place 86415.0 that tas_Amon_HadGEM2-ES_rcp85_r1i1p1_208012" in said.err
+    assert build(f"{folder}/tas_Amon_HadGEM2*.nc", "--leave-out")[0] == 0
+    paths = [path for path in sorted(folder.glob("tas_Amon_HadGEM2*.nc")) if "209912-212411" not in path.name]
+    parts, times = [], []
+    for path in paths:
+        with netCDF4.Dataset(path) as file:
+            file.set_auto_mask(False)
+            parts.append(file["tas"][...])
+            times.append(file["time"][...])
+    with served(mask_and_scale=False, decode_times=False) as cube:
+        np.testing.assert_array_equal(cube.tas.values, np.concatenate(parts))
+        np.testing.assert_array_equal(cube.time.values, np.concatenate(times))
+        compared(cube.tas)
