@@ -49,9 +49,13 @@ async def test_integers_become_floats_that_hold_them_where_something_is_missing(
 ):
     polar.values, utm.values = (np.abs(made.values % 200).astype(dtype) for made in (polar, utm))
     ask = await mounted(polar=polar, utm=utm)
-    found = await ask.area(BOTH)
-    assert found.dataset.v.dtype == np.dtype(promoted)
-    check_area(found, [polar, utm], compared)
+    # the second has all cells filled, and only layers that one cube lacks
+    wide, inside = "-50.3,64.9,-49.5,65.1", "-49.95,64.98,-49.75,65.02"
+    for bbox in (wide, inside):
+        found = await ask.area(bbox, crs="EPSG:4326")
+        assert found.dataset.v.dtype == np.dtype(promoted)
+        owner = check_area(found, [polar, utm], compared)
+        assert (owner < 0).any() == (bbox == wide)
 
 
 @pytest.mark.parametrize(
