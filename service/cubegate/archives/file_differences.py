@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cubegate.archives.agreement import DECODING
 from cubegate.archives.piece import Piece, is_small
 from cubegate.index.metadata import ArrayMetadata
-
-_DECODING = ("scale_factor", "add_offset", "_Unsigned", "units", "calendar", "flag_values", "flag_masks")
 
 
 def usual(pieces: Sequence[Piece], dimension: str) -> Piece:
@@ -24,13 +23,16 @@ def usual(pieces: Sequence[Piece], dimension: str) -> Piece:
 def differences(piece: Piece, other: Piece, dimension: str) -> list[str]:
     """Return in what `piece` differs from `other`, so that they cannot be joined along `dimension`."""
     found = []
+    joined = other.has_dimension(dimension)
     for path, array in other.index.hierarchy.arrays.items():
         mine = piece.array(path)
         if mine is None:
             reason = piece.index.hierarchy.skipped.get(path)
             found.append(f"has no array {path!r}" if reason is None else f"cannot serve {reason}")
         elif not is_axis(array, dimension):
-            found += [f"has {what} in {path!r}" for what in _different(mine, array, dimension)]
+            copied = is_small(mine) and is_small(array) and _is_copied(array, dimension, joined=joined)
+            differing = _different(mine, array, dimension, copied=copied)
+            found += [f"has {what} in {path!r}" for what in differing]
             if not any(path in each for each in found) and _is_coordinate(array):
                 found += _other_grid(piece, other, path)
     return found
@@ -57,7 +59,12 @@ def same(one: Any, other: Any) -> bool:
     return bool(one.shape == other.shape and np.array_equal(one, other, equal_nan=one.dtype.kind in "fc"))
 
 
-def _different(mine: ArrayMetadata, array: ArrayMetadata, dimension: str) -> list[str]:
+def _is_copied(array: ArrayMetadata, dimension: str, *, joined: bool) -> bool:
+    """Whether a small array's values are copied, so that it does not matter how each file encodes them."""
+    return len(array.shape) < 2 or (joined and dimension not in (array.dimension_names or ()))
+
+
+def _different(mine: ArrayMetadata, array: ArrayMetadata, dimension: str, *, copied: bool) -> list[str]:
     names = array.dimension_names
     if mine.dimension_names != names:
         return [f"other dimensions ({mine.dimension_names}, not {names})"]
@@ -67,9 +74,12 @@ def _different(mine: ArrayMetadata, array: ArrayMetadata, dimension: str) -> lis
         found.append(f"another grid ({mine.shape}, not {array.shape})")
     if mine.dtype != array.dtype:
         found.append(f"another type ({mine.dtype}, not {array.dtype})")
-    if not found and not (len(array.shape) < 2 and is_small(mine) and is_small(array)):
+    if not found and not copied:
         found += _encoded_otherwise(mine, array, axis)
-    for name in _DECODING:
+    # NaN is like itself
+    if mine.dtype == array.dtype and repr(mine.declared_fill) != repr(array.declared_fill):
+        found.append(f"another missing value ({mine.declared_fill}, not {array.declared_fill})")
+    for name in (*DECODING, "missing_value"):
         one, other = mine.attributes.get(name), array.attributes.get(name)
         if one != other:
             found.append(f"another {name} ({str(one)[:60]}, not {str(other)[:60]})")
@@ -85,11 +95,8 @@ def _encoded_otherwise(mine: ArrayMetadata, array: ArrayMetadata, axis: int) -> 
         found.append(f"other chunks ({mine.chunk_shape}, not {array.chunk_shape})")
     if mine.codecs != array.codecs:
         found.append("another compression")
-    for what in ("fill_value", "declared_fill"):
-        one, other = getattr(mine, what), getattr(array, what)
-        # NaN is like itself
-        if repr(one) != repr(other):
-            found.append(f"another {what.replace('_', ' ')} ({one}, not {other})")
+    if repr(mine.fill_value) != repr(array.fill_value):
+        found.append(f"another fill value ({mine.fill_value}, not {array.fill_value})")
     return found
 
 
@@ -106,7 +113,7 @@ def _kind(piece: Piece, dimension: str) -> str:
         names = array.dimension_names or ()
         axis = names.index(dimension) if dimension in names else -1
         values = piece.values[path].tobytes() if _is_coordinate(array) and path in piece.values else b""
-        decoding = [array.attributes.get(name) for name in _DECODING]
+        decoding = [array.attributes.get(name) for name in (*DECODING, "missing_value")]
         told.append(
             (
                 path,

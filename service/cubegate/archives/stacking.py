@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cubegate.archives.agreement import DECODING, other_meaning, require_no_gaps, require_same_encoding, some
 from cubegate.archives.along import NewArray, growing, scalar_array, time_array
 from cubegate.errors import InvalidReference
 from cubegate.index.content import StoredArray
@@ -20,10 +21,6 @@ from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.references import ArrayReferences, ReferenceCollector
 from cubegate.index.table import INLINED, UNALLOCATED, Rows, TextTable
 from cubegate.store.decoder import decode
-
-_SHOWN = 3
-# what turns stored numbers into values
-_DECODING = ("scale_factor", "add_offset", "_Unsigned", "units", "calendar", "flag_values", "flag_masks")
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ class _Stack:
         for path, count in sorted(everywhere.items(), key=self._coordinates_first):
             if count < len(self._layers):
                 lacking = [x.name for x in self._layers if path not in x.index.hierarchy.arrays]
-                self._skipped[path] = f"Array {path!r} is not in {_some(lacking)}, so it is not stacked."
+                self._skipped[path] = f"Array {path!r} is not in {some(lacking)}, so it is not stacked."
             else:
                 self._add(path, first.hierarchy.arrays[path])
         for path, reason in first.hierarchy.skipped.items():
@@ -134,12 +131,12 @@ class _Stack:
                 f"Array {path!r} has {self._dimension!r} with size {array.shape} in chunks of "
                 f"{array.chunk_shape}; only one place a granule, along the first axis, can be stacked."
             )
-        self._require_same_encoding(path)
+        require_same_encoding(path, self._arrays_of(path))
         document = {**array.document, "shape": [len(self._layers), *array.shape[1:]]}
         self._gather(path, array, document, array.dimension_names)
 
     def _stack(self, path: str, array: ArrayMetadata) -> None:
-        self._require_same_encoding(path)
+        require_same_encoding(path, self._arrays_of(path))
         document = {
             **array.document,
             "shape": [len(self._layers), *array.shape],
@@ -160,7 +157,7 @@ class _Stack:
             self._enter(references, number * count, layer, array)
         allocated = (references.granule != UNALLOCATED).reshape(len(self._layers), count)
         if path not in self._allow_gaps:
-            self._require_no_gaps(path, allocated)
+            require_no_gaps(path, allocated, [layer.name for layer in self._layers])
         self._arrays[path] = stacked
 
     def _enter(self, references: ArrayReferences, start: int, layer: Layer, array: ArrayMetadata) -> None:
@@ -186,40 +183,36 @@ class _Stack:
         references.offset[start + stored] = rows.offset[stored]
         references.length[start + stored] = rows.length[stored]
 
-    def _require_no_gaps(self, path: str, allocated: NDArray[np.bool_]) -> None:
-        """Refuse layers without chunks where both neighbours, or the only one, have them."""
-        if len(allocated) < 2:
-            return
-        before = np.vstack([allocated[1], allocated[:-1]])
-        after = np.vstack([allocated[1:], allocated[-2]])
-        missing = (~allocated & before & after).sum(axis=1)
-        lacking = [
-            f"{layer.name} ({count:,} chunks)"
-            for layer, count in zip(self._layers, missing.tolist(), strict=True)
-            if count
-        ]
-        if lacking:
-            raise InvalidReference(
-                f"Array {path!r} lacks chunks that the granules beside have, in {_some(lacking)}. Allow "
-                "it by name where they were never written."
-            )
-
     def _keep_coordinate(self, path: str) -> None:
         values = [self._values(layer, path) for layer in self._layers]
         for layer, each in zip(self._layers, values, strict=True):
             if not _equal(values[0], each):
                 raise InvalidReference(f"The grid of {layer.name} differs from that of others in {path!r}.")
+        if other := other_meaning(self._arrays_of(path), DECODING):
+            raise InvalidReference(f"The grid of {other} differs from that of others in {path!r}.")
         self._keep(path)
 
     def _keep_or_spread(self, path: str, array: ArrayMetadata) -> None:
         values = [self._values(layer, path) for layer in self._layers]
-        if all(_equal(values[0], each) for each in values):
+        if self._is_grid_mapping(array) and (other := other_meaning(self._arrays_of(path))):
+            raise InvalidReference(f"The CRS of {other} differs from that of others in {path!r}.")
+        if other_meaning(self._arrays_of(path), DECODING):
+            self._skipped[path] = f"Array {path!r} has other units or another scale from granule to granule."
+        elif all(_equal(values[0], each) for each in values):
             self._keep(path)
         elif array.shape == () and array.dtype.kind in "biuf":
             attributes = _common([layer.index.content.arrays[path].attributes for layer in self._layers])
             self._add_new(path, scalar_array(np.stack(values), attributes, self._dimension))
         else:
             self._skipped[path] = f"Array {path!r} differs from granule to granule, and has no grid."
+
+    def _arrays_of(self, path: str) -> list[tuple[str, ArrayMetadata]]:
+        return [(layer.name, layer.index.hierarchy.arrays[path]) for layer in self._layers]
+
+    def _is_grid_mapping(self, array: ArrayMetadata) -> bool:
+        others = self._layers[0].index.hierarchy.arrays_in(array.group)
+        named = (str(other.attributes.get("grid_mapping", "")) for other in others)
+        return any(array.name in text.replace(":", " ").split() for text in named)
 
     def _keep(self, path: str) -> None:
         """Keep the array of the first layer, whose chunks are inlined."""
@@ -229,24 +222,6 @@ class _Stack:
         self._enter(self._collector.add_array(array), 0, layer, array)
         shared = _common([each.index.content.arrays[path].attributes for each in self._layers])
         self._arrays[path] = StoredArray(stored.document, shared, stored.fill_declared)
-
-    def _require_same_encoding(self, path: str) -> None:
-        first = self._layers[0].index.hierarchy.arrays[path]
-        for layer in self._layers[1:]:
-            if layer.index.hierarchy.arrays[path] is first:
-                continue
-            for what in ("shape", "chunk_shape", "dtype", "codecs", "fill_value", "declared_fill"):
-                mine, other = getattr(first, what), getattr(layer.index.hierarchy.arrays[path], what)
-                if not (mine == other or (mine != mine and other != other)):  # noqa: PLR0124 - both NaN
-                    raise InvalidReference(
-                        f"Array {path!r} of {layer.name} has another {what.replace('_', ' ')} than that of "
-                        f"{self._layers[0].name}."
-                    )
-            for what in _DECODING:
-                if first.attributes.get(what) != layer.index.hierarchy.arrays[path].attributes.get(what):
-                    raise InvalidReference(
-                        f"Array {path!r} of {layer.name} has another {what} than {self._layers[0].name}."
-                    )
 
     def _values(self, layer: Layer, path: str) -> NDArray[Any]:
         """The values of a small array, all of whose chunks are inlined."""
@@ -308,8 +283,3 @@ def _equal(one: NDArray[Any], other: NDArray[Any]) -> bool:
     if one.dtype != other.dtype or one.shape != other.shape:
         return False
     return bool(np.array_equal(one, other, equal_nan=one.dtype.kind in "fc"))
-
-
-def _some(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return f"{shown} and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else shown

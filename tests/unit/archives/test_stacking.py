@@ -122,6 +122,33 @@ async def test_values_of_another_meaning_are_not_stacked(granule, index_of, tmp_
         stack_layers([layers[0], changed])
 
 
+@pytest.mark.parametrize(
+    ("path", "name", "value", "said"),
+    [
+        ("spatial_ref", "spatial_ref", "EPSG:32612", r"The CRS of granule1\.nc differs"),
+        ("spatial_ref", "crs_wkt", "PROJCRS", r"The CRS of granule1\.nc differs"),
+        ("x", "units", "km", r"The grid of granule1\.nc differs from that of others in 'x'"),
+    ],
+)
+async def test_grids_of_another_meaning_are_refused(granule, index_of, tmp_path, *, path, name, value, said):
+    layers = [(await granule(number))[0] for number in range(2)]
+    with h5py.File(tmp_path / "granule1.nc", "a") as file:
+        file[path].attrs[name] = value
+    changed = replace(layers[1], index=await index_of(tmp_path / "granule1.nc"))
+    with pytest.raises(InvalidReference, match=said):
+        stack_layers([layers[0], changed])
+
+
+async def test_numbers_in_other_units_are_not_served(granule, index_of, tmp_path):
+    layers = [(await granule(number))[0] for number in range(2)]
+    with h5py.File(tmp_path / "granule1.nc", "a") as file:
+        file["baseline"].attrs["units"] = "km"
+    changed = replace(layers[1], index=await index_of(tmp_path / "granule1.nc"))
+    index = stack_layers([layers[0], changed])
+    assert "baseline" not in index.hierarchy.arrays
+    assert "other units" in index.hierarchy.skipped["baseline"]
+
+
 @pytest.mark.parametrize("number", [0, 1, 3])
 async def test_missing_chunks_are_an_error_unless_allowed_by_name(granule, opened, number):
     made = [await granule(n, skip_rows=8 if n == number else 0) for n in range(4)]
