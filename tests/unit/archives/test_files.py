@@ -214,6 +214,32 @@ def test_files_that_do_not_fit_are_left_out_where_that_is_asked_for(pile, build,
         assert cube.sizes["time"] == 3
 
 
+def test_what_means_missing_must_be_the_same_in_small_arrays_too(pile, build):
+    for day in range(3):
+        write(pile / f"f{day}.nc", day)
+        with h5py.File(pile / f"f{day}.nc", "a") as file:
+            file["mask"].attrs["missing_value" if day < 2 else "_FillValue"] = np.uint8(2)
+    code, said = build(f"{pile}/*.nc")
+    assert code == 1
+    assert "f2.nc: has another missing value (2, not None) in 'mask'" in said.err
+    assert "has another missing_value (None, not 2) in 'mask'" in said.err
+
+
+def test_small_arrays_may_be_compressed_in_different_ways(pile, build, served):
+    for day in range(3):
+        write(pile / f"f{day}.nc", day)
+    with h5py.File(pile / "f1.nc", "a") as file:
+        values, scales = file["mask"][()], [file["lat"], file["lon"]]
+        del file["mask"]
+        array = file.create_dataset("mask", data=values)
+        for axis, scale in enumerate(scales):
+            array.dims[axis].attach_scale(scale)
+    code, said = build(f"{pile}/*.nc")
+    assert code == 0, said.err
+    with served() as cube:
+        np.testing.assert_array_equal(cube["mask"].values, values)
+
+
 def test_an_order_that_is_broken_is_reported(pile, build):
     write(pile / "a.nc", 0, 3, times=[5.0, 1.0, 3.0])
     write(pile / "b.nc", 4, 2, times=[2.0, 8.0])
