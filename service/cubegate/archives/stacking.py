@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -86,25 +86,24 @@ class _Stack:
         for group in sorted(groups | {""}):
             self._add_axis(f"{group}/" if group else "")
         attributes = [layer.index.content.groups for layer in self._layers]
-        index = self._collector.index(
+        content = self._collector.content(
             groups={
                 path: _common([each.get(path, {}) for each in attributes]) for path in first.content.groups
             },
             arrays=self._arrays,
             skipped=self._skipped,
         )
-        return self._with_validators(index)
+        return Index(replace(content, validators=self._validators(content.urls)))
 
-    def _with_validators(self, index: Index) -> Index:
+    def _validators(self, urls: Iterable[str]) -> TextTable | None:
         """Take over what the granules were known by, where every layer says it."""
         known: dict[str, str] = {}
         for layer in self._layers:
             content = layer.index.content
             if content.validators is None:
-                return index
+                return None
             known |= zip(content.urls, content.validators, strict=True)
-        validators = TextTable.of(known[url] for url in index.urls)
-        return Index(replace(index.content, validators=validators))
+        return TextTable.of(known[url] for url in urls)
 
     def _coordinates_first(self, item: tuple[str, int]) -> tuple[bool, str]:
         array = self._layers[0].index.hierarchy.arrays.get(item[0])

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cubegate.archives.agreement import DECODING
 from cubegate.index.file import open_index, write_index
 from cubegate.index.index import Index
 from cubegate.index.location import Inlined
@@ -23,8 +24,6 @@ from cubegate.store.decoder import decode
 Outcome = Literal["unchanged", "appended", "replaced", "new version"]
 
 _SAME = ("dtype", "chunk_shape", "codecs", "fill_value", "declared_fill", "dimension_names")
-# what turns stored numbers into values
-_DECODING = ("scale_factor", "add_offset", "_Unsigned", "units", "calendar", "flag_values", "flag_masks")
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def _why_other_array(array: ArrayMetadata, other: ArrayMetadata, dimension: str)
         mine, theirs = getattr(array, what), getattr(other, what)
         if not (mine == theirs or (mine != mine and theirs != theirs)):  # noqa: PLR0124 - both NaN
             return f"has another {what.replace('_', ' ')}"
-    for what in _DECODING:
+    for what in DECODING:
         if array.attributes.get(what) != other.attributes.get(what):
             return f"has another {what}"
     grows = (array.dimension_names or ())[:1] == (dimension,)
