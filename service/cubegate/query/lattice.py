@@ -16,7 +16,6 @@ from cubegate.query.bounds import find_window, to_grid
 from cubegate.query.crs import Bounds, find_places, same_crs, transform_bounds
 from cubegate.query.footprint import Footprint
 from cubegate.query.reproject import (
-    BLOCK_CELLS,
     Target,
     Transform,
     no_place,
@@ -26,6 +25,8 @@ from cubegate.query.reproject import (
 )
 
 NEAREST = "nearest"
+# looked at together; a place takes many times what is remembered of it
+BLOCK_CELLS = 2**16
 # of a window, along each axis, to tell the size of its cells in another CRS
 _SAMPLES = 5
 # parts of a cell that rounding may take

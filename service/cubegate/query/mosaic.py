@@ -15,7 +15,7 @@ from cubegate.errors import InvalidParameter
 from cubegate.query.crs import name_crs
 from cubegate.query.footprint import Owned, find_owners
 from cubegate.query.in_thread import in_thread
-from cubegate.query.lattice import NEAREST, Lattice
+from cubegate.query.lattice import BLOCK_CELLS, NEAREST, Lattice
 from cubegate.query.merged_times import MergedTimes, merge_times
 from cubegate.query.merging import (
     CUBE,
@@ -30,8 +30,9 @@ from cubegate.query.reproject import MAPPING, coordinates_of
 from cubegate.query.selection import Selection
 from cubegate.query.tiles import Share, Tile
 
-# bytes for each cell of the lattice: its owner, the cell there, and what finding these takes
-_MAP_NBYTES = 80
+# bytes for each cell of the lattice: its owner and the cell there; and what finding these takes in a block
+_MAP_NBYTES = 40
+_BLOCK_NBYTES = 200
 _NO_CUBE = -1
 
 
@@ -79,7 +80,9 @@ class Mosaic:
             )
             # integers may become floats
             made += size * max(4 if max(itemsizes) <= 2 else 8, *itemsizes)
-        return made + sum(tile.part.selection.nbytes for tile in self.tiles) + _MAP_NBYTES * self._cells
+        read = sum(tile.part.selection.nbytes for tile in self.tiles)
+        block = min(self._cells, max(BLOCK_CELLS, self.lattice.width))
+        return made + read + _MAP_NBYTES * self._cells + _BLOCK_NBYTES * block
 
     async def load(self) -> Selection:
         """Find the owner of each cell, read what is owned, concurrently, and put it together.

@@ -1,5 +1,7 @@
 """Areas over several cubes: each cell is that of the cube that owns it, found here by pyproj and NumPy."""
 
+import tracemalloc
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -59,6 +61,10 @@ async def test_the_whole_collection_is_an_area_too(mounted, polar, utm, compared
     owner = check_area(found, [polar, utm], compared)
     cell = float(found.dataset.x[1] - found.dataset.x[0])
     assert (owner == 1).sum() * cell**2 == pytest.approx((60 * 200) ** 2, rel=0.02)
+    # longitudes from 0, around all of it
+    around = check_area(await ask.area("300,64,320,66"), [polar, utm], compared)
+    assert abs((around == 1).sum() - (owner == 1).sum()) < 30
+    assert abs((around == 2).sum() - (owner == 2).sum()) < 100
 
 
 async def test_cells_of_the_finest_cube_are_not_moved_in_its_own_crs(mounted, polar, utm):
@@ -139,15 +145,30 @@ async def test_an_area_in_one_cube_is_answered_as_by_it(mounted, polar, utm, *, 
 
 async def test_no_more_memory_is_used_than_was_said(mounted, polar, utm):
     ask = await mounted(polar=polar, utm=utm)
-    query = parameters.read_cube([("bbox", BOTH), ("variables", "v,count")]).query
-    plan = await ask.plan(query)
-    selection = await plan.enforce()
+    plans = [
+        await ask.plan(parameters.read_cube([("bbox", BOTH), ("variables", names)]).query)
+        for names in ("count", "v,count")
+    ]
+    smaller, selection = [await plan.enforce() for plan in plans]
     read = sum(tile.part.dataset.nbytes for tile in selection.tiles)
-    loaded = await selection.load()
-    assert selection.nbytes >= read + loaded.dataset.nbytes
     members = sum(tile.part.selection.cells for tile in selection.tiles)
+    fine = replace(
+        selection.lattice,
+        width_of_cell=selection.lattice.width_of_cell / 8, width=selection.lattice.width * 8,
+        height_of_cell=selection.lattice.height_of_cell / 8, height=selection.lattice.height * 8,
+    )  # fmt: skip
+    large = replace(selection, lattice=fine)
+    loaded = await selection.load()
+    tracemalloc.start()
+    try:
+        await large.load()
+        used = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert used <= large.nbytes < 5 * used
+    assert selection.nbytes - smaller.nbytes >= loaded.dataset.v.nbytes + read / 2
     answered = sum(variable.size for variable in loaded.dataset.data_vars.values())
-    assert plan.price.cells == members + answered
+    assert plans[1].price.cells == members + answered
 
 
 async def test_the_antimeridian_is_no_border(mounted, compared):
