@@ -63,8 +63,9 @@ async def test_the_whole_collection_is_an_area_too(mounted, polar, utm, compared
     assert (owner == 1).sum() * cell**2 == pytest.approx((60 * 200) ** 2, rel=0.02)
     # longitudes from 0, around all of it
     around = check_area(await ask.area("300,64,320,66"), [polar, utm], compared)
-    assert abs((around == 1).sum() - (owner == 1).sum()) < 30
-    assert abs((around == 2).sum() - (owner == 2).sum()) < 100
+    # a row or a column more or less
+    assert abs((around == 1).sum() - (owner == 1).sum()) < 250
+    assert abs((around == 2).sum() - (owner == 2).sum()) < 250
 
 
 async def test_cells_of_the_finest_cube_are_not_moved_in_its_own_crs(mounted, polar, utm):
