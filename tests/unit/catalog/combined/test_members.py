@@ -22,6 +22,7 @@ from cubegate.errors import (
 )
 from cubegate.query import parameters
 from cubegate.query.points import read_points
+from cubegate.query.selection import Selection
 from cubegate.settings import LimitSettings
 from cubegate.store.encoded import EncodedStore
 
@@ -224,3 +225,39 @@ async def test_check_says_which_members_cannot_be_used(mounted, polar, utm, tmp_
     lines = console.file.getvalue().splitlines()
     assert lines[0].startswith("all: member utm: cannot be used: ")
     assert lines[1].endswith(": 1 failures")
+
+
+async def test_members_are_read_at_the_same_time(mounted, polar, utm, monkeypatch):
+    ask = await mounted(polar=polar, utm=utm)
+    load, reading, most = Selection.load, 0, 0
+
+    async def counted(selection):
+        nonlocal reading, most
+        reading += 1
+        most = max(most, reading)
+        # whoever is to begin now has begun
+        await asyncio.sleep(0)
+        try:
+            return await load(selection)
+        finally:
+            reading -= 1
+
+    monkeypatch.setattr(Selection, "load", counted)
+    for work in (ask.area(BOTH), ask.table(["-50,65", "-49.6,65"], variables="v")):
+        most = 0
+        await work
+        assert most == 2
+    assert reading == 0
+
+
+async def test_a_member_whose_file_is_removed_is_told_and_still_mounted(
+    mounted, polar, utm, tmp_path, caplog
+):
+    ask = await mounted(polar=polar, utm=utm)
+    before = await ask.catalog.get("all")
+    (tmp_path / "collections/utm.yaml").unlink()
+    assert await ask.catalog.get("all") is before
+    assert (await ask.point(lon="-49.6", lat="65")).facts == {"cube": "utm"}
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert str(tmp_path / "collections/all.yaml") in message
+    assert "no collection 'utm'" in message
