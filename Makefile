@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv zarr2 demo serve test test-clients faults bench bench-full lint format clean
+.PHONY: help venv zarr2 demo serve test test-clients faults bench bench-full lint format vendor clean
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -18,6 +18,9 @@ ZARR2_PACKAGES := "zarr>=2.18,<3" "numcodecs<0.16" "xarray<2025" "pandas<3" fssp
 BENCH := .venv-bench/.installed
 BENCH_PACKAGES := "xpublish-zarr>=0.1" dask "uvicorn[standard]"
 OPTIONS ?=
+
+# What the explorer page is served with: unmodified files of npm packages.
+VENDORED := plugins/cubegate_plugins/explorer_page/vendor
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +61,13 @@ lint: $(CHECKS)  ## Check style, types and layers
 format: $(CHECKS)  ## Rewrite the code in the project's style
 	.venv/bin/ruff format
 	.venv/bin/ruff check --fix
+
+vendor:  ## Fetch the packages of the explorer page from npm again, and check them
+	mkdir -p build/vendor
+	cp $(VENDORED)/package.json build/vendor/
+	cd build/vendor && npm install --ignore-scripts --no-audit --no-fund --no-package-lock
+	cd build/vendor/node_modules && sha256sum --check --quiet $(CURDIR)/$(VENDORED)/SHA256SUMS
+	cd build/vendor/node_modules && cut -c 67- $(CURDIR)/$(VENDORED)/SHA256SUMS | xargs cp --parents -t $(CURDIR)/$(VENDORED)
 
 clean:  ## Remove .venv, .venv-zarr2, .venv-bench, the demo data and all caches
 	rm -rf .venv .venv-zarr2 .venv-bench build demo-data .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
