@@ -50,7 +50,7 @@ async def test_a_real_granule_that_is_scanned_has_the_values_of_the_file(tmp_pat
                 if len(array.shape) < 3 or path not in file or array.dtype.kind not in "fiuc":
                     continue
                 places = list(np.ndindex(array.chunk_grid))
-                for chunk in places[:: max(len(places) // 20, 1)]:
+                for chunk in places[:: max(len(places) // 3, 1)]:
                     (found,) = index.locate(array, [chunk])
                     if not isinstance(found, Stored | Inlined):
                         continue
