@@ -12,7 +12,7 @@ from cubegate.errors import InvalidParameter
 from cubegate.query.bounds import find_window
 from cubegate.query.conditions import Condition
 from cubegate.query.crs import Bounds
-from cubegate.query.grid import Grid
+from cubegate.query.grid import Grid, Window
 from cubegate.query.interval import Interval
 from cubegate.query.reproject import Target, find_target
 from cubegate.query.selection import Indexer, Selection, Times, lead_time, plan_reads
@@ -28,7 +28,7 @@ class CubeQuery:
 
     `bounds` None is the whole grid, `crs` (of the bounds) None the grid's own, `variables` None
     all on the grid; `known` are the names of all parameters, for messages. The answer is
-    reprojected to `target_crs`, if there is one.
+    reprojected to `target_crs`, if there is one. `window` are the cells to read, instead of `bounds`.
     """
 
     bounds: Bounds | None = None
@@ -41,6 +41,7 @@ class CubeQuery:
     resampling: str = "nearest"
     where: tuple[Condition, ...] = ()
     mask: tuple[Condition, ...] = ()
+    window: Window | None = None
 
 
 def select_cube(
@@ -56,7 +57,7 @@ def select_cube(
         InvalidParameter: the box does not meet the grid, or another part does not fit the dataset.
     """
     dataset = with_time(dataset, grid)
-    window = find_window(grid, query.bounds, query.crs)
+    window = query.window or find_window(grid, query.bounds, query.crs)
     indexers: dict[str, Indexer] = dict(
         read_selectors(dataset, grid, variables, query.selectors, query.known)
     )
