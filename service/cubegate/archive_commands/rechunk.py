@@ -16,6 +16,9 @@ from typing import Any
 
 from rich.console import Console
 
+from cubegate.archive_commands.options import read_settings
+from cubegate.archive_commands.options import add_common, read_settings
+from cubegate.conversions.outputs import put_file
 from cubegate.conversions.rechunk import Opened, Wanted, opened_endpoints, opened_rechunk
 from cubegate.errors import ConfigurationError, InvalidParameter
 from cubegate.progress_bar import progress_bar, shown_in
@@ -42,10 +45,7 @@ def add_rechunk(commands: Any) -> None:
     parser.add_argument("--scheduler", help="the address of a Dask scheduler whose workers do the work")
     parser.add_argument("--between", type=Path, metavar="DIRECTORY",
                         help="where transposed arrays rest (default: beside the output)")  # fmt: skip
-    parser.add_argument(
-        "--config", type=Path, default=Path("config/cubegate.yaml"), help="the cubegate.yaml to use"
-    )
-    parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_common(parser)
     parser.set_defaults(run=_rechunk)
 
 
@@ -54,7 +54,7 @@ def _rechunk(parsed: argparse.Namespace, console: Console) -> int:
         raise InvalidParameter("scheduler", "One file has one writer.", accepted="zarr or zarr2 as --format")
     if parsed.threads < 1:
         raise InvalidParameter("threads", "No block would be copied.", accepted="1 or more")
-    with _written(parsed.output) as output, _resting(parsed) as between:
+    with _written(parsed) as output, _resting(parsed) as between:
         wanted = Wanted(
             (parsed.config or Path("config/cubegate.yaml")).resolve(),
             parsed.dataset,
@@ -95,14 +95,26 @@ def _runner(opened: Opened, wanted: Wanted, parsed: argparse.Namespace) -> Itera
 
 
 @contextmanager
-def _written(output: str) -> Iterator[str]:
-    """Yield where to write, which becomes `output` when all went well; in s3 the root is written last."""
-    if output.startswith("s3://"):
-        yield output
-        return
-    path = Path(output)
+def _written(parsed: argparse.Namespace) -> Iterator[str]:
+    """Yield where to write, which becomes the output when all went well; in s3 the root is written last."""
+    if not parsed.output.startswith("s3://"):
+        with _written_beside(Path(parsed.output)) as path:
+            yield path
+    elif parsed.format == "netcdf":
+        with tempfile.TemporaryDirectory(prefix=".rechunk-", dir=parsed.between) as made:
+            file = Path(made) / "cube.nc"
+            yield str(file)
+            put_file(file, parsed.output, read_settings(parsed), os.environ)
+    else:
+        yield parsed.output
+
+
+@contextmanager
+def _written_beside(path: Path) -> Iterator[str]:
     if path.exists():
-        raise ConfigurationError("exists already", file=output, mend="Remove it, or choose another output.")
+        raise ConfigurationError(
+            "exists already", file=str(path), mend="Remove it, or choose another output."
+        )
     partial_path = path.with_name(f".{path.name}.partial")
     _remove(partial_path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,12 +7,15 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import obstore
+from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, ObjectStore
 
-from cubegate.chunks.address import AllowList
+from cubegate.chunks.address import AllowList, parse_address
 from cubegate.chunks.object_store import DEFAULT_REGION, aws_endpoint
+from cubegate.chunks.object_store_errors import translated
 from cubegate.chunks.upstream import parse_prefix
 from cubegate.credentials import CredentialProvider, S3Keys, open_credentials
 from cubegate.errors import ConfigurationError
@@ -26,13 +29,22 @@ def open_output(output: str, settings: Settings, environment: Mapping[str, str])
     """Open the Zarr store at `output`, a path or an s3 URL, for writing; nothing is written yet.
 
     Raises:
-        UpstreamRefused: no upstream covers the URL.
-        ConfigurationError: its credentials are not for S3, or cannot be used.
+        UpstreamRefused, ConfigurationError: see `open_bucket`.
     """
     if not output.startswith("s3://"):
         return LocalStore(Path(output))
+    return ObjectStore(open_bucket(output, settings, environment))
+
+
+def open_bucket(url: str, settings: Settings, environment: Mapping[str, str]) -> S3Store:
+    """Open what is below an s3 URL for writing; contacts nobody.
+
+    Raises:
+        UpstreamRefused: no upstream covers the URL.
+        ConfigurationError: its upstream names no credentials.
+    """
     prefixes = {parse_prefix(text): text for text in settings.upstreams}
-    prefix, address = AllowList(prefixes).resolve(output)
+    prefix, address = AllowList(prefixes).resolve(url)
     upstream = settings.upstreams[prefixes[prefix]]
     if upstream.credentials is None:
         raise ConfigurationError(
@@ -41,7 +53,7 @@ def open_output(output: str, settings: Settings, environment: Mapping[str, str])
     provider = open_credentials(settings.credentials, environment)[upstream.credentials]
     region = upstream.region or DEFAULT_REGION
     endpoint = upstream.endpoint_url or aws_endpoint(region)
-    store = S3Store(
+    return S3Store(
         address.authority,
         prefix=address.path.strip("/"),
         region=region,
@@ -50,7 +62,24 @@ def open_output(output: str, settings: Settings, environment: Mapping[str, str])
         credential_provider=_keys_of(provider, str(prefix)),
         client_options={"allow_http": endpoint.startswith("http://"), "timeout": timedelta(seconds=120)},
     )
-    return ObjectStore(store)
+
+
+def put_file(file: Path, url: str, settings: Settings, environment: Mapping[str, str]) -> None:
+    """Copy a file to an s3 URL, where nothing may be yet.
+
+    Raises:
+        UpstreamRefused, ConfigurationError: see `open_bucket`; there is something at the URL.
+        UpstreamError: it cannot be written.
+    """
+    folder, _, name = url.rpartition("/")
+    store = open_bucket(f"{folder}/", settings, environment)
+    try:
+        obstore.put(store, name, file, mode="create")
+    except AlreadyExistsError:
+        mend = "Remove it, or choose another output."
+        raise ConfigurationError("exists already", file=url, mend=mend) from None
+    except BaseError as error:
+        raise translated(error, parse_address(url)) from None
 
 
 def _keys_of(provider: CredentialProvider, prefix: str) -> Callable[[], Coroutine[Any, Any, S3Credential]]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
 
-from cubegate.errors import ConfigurationError, NotRepresentable
+from cubegate.errors import ConfigurationError, NotRepresentable, UpstreamDenied, UpstreamUnavailable
 from cubegate.index.metadata import ArrayMetadata, CodecsV2, CodecsV3, Hierarchy
 from cubegate.rechunk.layout import Layout, Region, Sizes
 from cubegate.store.documents import ZarrDocuments, plain_array
@@ -54,7 +56,9 @@ class ZarrTarget:
             ConfigurationError: there is a store already.
         """
         for name in ("zarr.json", ".zgroup", ".zmetadata"):
-            if sync(self._store.exists(name)):
+            with _translated():
+                exists = sync(self._store.exists(name))
+            if exists:
                 mend = "Remove it, or choose another output."
                 raise ConfigurationError("there is a store already", file=str(self._store), mend=mend)
         names = (".zarray", ".zattrs") if self._format == 2 else ("zarr.json",)
@@ -69,12 +73,13 @@ class ZarrTarget:
 
     def read(self, path: str, region: Region) -> NDArray[Any]:
         """Return the values of one region."""
-        return np.asarray(self._array(path)[region])
+        with _translated():
+            return np.asarray(self._array(path)[region])
 
     def write(self, path: str, region: Region, values: NDArray[Any]) -> None:
         """Write one region, whole shards or chunks."""
         # what equals the fill in value may differ from it in bits
-        with zarr.config.set({"array.write_empty_chunks": True}):
+        with _translated(), zarr.config.set({"array.write_empty_chunks": True}):
             self._array(path)[region] = values
 
     def _array(self, path: str) -> zarr.Array[Any]:
@@ -85,7 +90,19 @@ class ZarrTarget:
         for key in keys:
             document = self._documents.get(key)
             if document is not None:
-                sync(self._store.set(key, prototype.buffer.from_bytes(document.body)))
+                with _translated():
+                    sync(self._store.set(key, prototype.buffer.from_bytes(document.body)))
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """Raise errors of ours for those of a bucket, whose text quotes it."""
+    try:
+        yield
+    except (PermissionDeniedError, UnauthenticatedError):
+        raise UpstreamDenied("The output may not be written and read with its credentials.") from None
+    except BaseError:
+        raise UpstreamUnavailable("The output cannot be reached, or is not available.") from None
 
 
 def cut(array: ArrayMetadata, layout: Layout, zarr_format: Format) -> ArrayMetadata:

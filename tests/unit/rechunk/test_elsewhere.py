@@ -5,7 +5,9 @@ from uuid import uuid4
 
 import boto3
 import numpy as np
+import obstore
 import pytest
+import xarray as xr
 import zarr
 from distributed import LocalCluster
 from moto.server import ThreadedMotoServer
@@ -75,6 +77,26 @@ def test_a_store_in_a_bucket_is_left_alone(rechunk, bucket, capsys):
     assert rechunk("stack", "--format", "zarr2", output="s3://ours/there.zarr")[0] == 1
     assert "there is a store already" in capsys.readouterr().err
     assert zarr.open_group(bucket("there.zarr"), mode="r")["displacement"].metadata.zarr_format == 3
+
+
+def test_a_file_is_put_into_a_bucket(rechunk, cubes, bucket, tmp_path, capsys):
+    assert rechunk("stack", "--format", "netcdf", output="s3://ours/files/stack.nc")[0] == 0
+    (tmp_path / "got.nc").write_bytes(bytes(obstore.get(bucket("files").store, "stack.nc").bytes()))
+    with xr.open_dataset(tmp_path / "got.nc", engine="h5netcdf") as got:
+        np.testing.assert_array_equal(got.displacement.values, cubes.stack.displacement)
+    assert rechunk("stack", "--format", "netcdf", output="s3://ours/files/stack.nc")[0] == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("form", ["zarr", "netcdf"])
+def test_a_bucket_that_refuses_is_said_without_its_words(rechunk, bucket, capsys, monkeypatch, form):
+    assert bucket
+    monkeypatch.setenv("OUR_SECRET", "another")
+    assert rechunk("stack", "--format", form, output="s3://ours/refused")[0] == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert said.startswith("cubegate: ")
+    assert "Signature" not in said
+    assert "<" not in said
 
 
 def test_a_bucket_that_is_not_listed_is_refused(rechunk, bucket, capsys):
