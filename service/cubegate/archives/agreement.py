@@ -11,7 +11,10 @@ from cubegate.errors import InvalidReference
 from cubegate.index.metadata import ArrayMetadata
 
 # what turns stored numbers into values
-DECODING = ("scale_factor", "add_offset", "_Unsigned", "units", "calendar", "flag_values", "flag_masks")
+DECODING = (
+    "scale_factor", "add_offset", "_Unsigned", "missing_value", "units", "calendar", "flag_values",
+    "flag_masks",
+)  # fmt: skip
 _ENCODING = ("shape", "chunk_shape", "dtype", "codecs", "fill_value", "declared_fill")
 _SHOWN = 3
 

@@ -79,7 +79,7 @@ def _different(mine: ArrayMetadata, array: ArrayMetadata, dimension: str, *, cop
     # NaN is like itself
     if mine.dtype == array.dtype and repr(mine.declared_fill) != repr(array.declared_fill):
         found.append(f"another missing value ({mine.declared_fill}, not {array.declared_fill})")
-    for name in (*DECODING, "missing_value"):
+    for name in DECODING:
         one, other = mine.attributes.get(name), array.attributes.get(name)
         if one != other:
             found.append(f"another {name} ({str(one)[:60]}, not {str(other)[:60]})")
@@ -113,7 +113,7 @@ def _kind(piece: Piece, dimension: str) -> str:
         names = array.dimension_names or ()
         axis = names.index(dimension) if dimension in names else -1
         values = piece.values[path].tobytes() if _is_coordinate(array) and path in piece.values else b""
-        decoding = [array.attributes.get(name) for name in (*DECODING, "missing_value")]
+        decoding = [array.attributes.get(name) for name in DECODING]
         told.append(
             (
                 path,

@@ -112,7 +112,7 @@ async def test_what_does_not_fit_is_named(granule, options, message):
         stack_layers(layers)
 
 
-@pytest.mark.parametrize(("name", "value"), [("scale_factor", 0.5), ("units", "mm")])
+@pytest.mark.parametrize(("name", "value"), [("scale_factor", 0.5), ("units", "mm"), ("missing_value", -1.0)])
 async def test_values_of_another_meaning_are_not_stacked(granule, index_of, tmp_path, name, value):
     layers = [(await granule(number))[0] for number in range(2)]
     with h5py.File(tmp_path / "granule1.nc", "a") as file:
