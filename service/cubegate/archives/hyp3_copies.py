@@ -22,6 +22,8 @@ from cubegate.index.content import StoredArray
 _TAG = "CUBEGATE_COPY"
 _BLOCK = 256
 _STRIP_NBYTES = 2**26
+# of a pixel, where GDAL guesses a place between others
+_TOLERANCE = 1e-6
 # labels, and angles that begin anew at 2 pi: a mean of two of them is neither
 _NEAREST = frozenset({"water_mask", "conncomp", "ls_map", "wrapped_phase", "lv_phi"})
 _COMPRESSORS = {None: "NONE", "imagecodecs_lzw": "LZW", "zlib": "DEFLATE", "zstd": "ZSTD"}
@@ -253,7 +255,10 @@ def _warped(copy: Copy, source: Any) -> Iterator[tuple[Any, NDArray[Any]]]:
         width=grid.width,
         resampling=Resampling.nearest if nearest else Resampling.bilinear,
         nodata=source.nodata,
-        tolerance=0,
+        tolerance=_TOLERANCE,
+        # the four pixels around, whatever window is read: GDAL would take a turn of the grid for a scale
+        XSCALE=1,
+        YSCALE=1,
     ) as warped:
         for window in _strips(grid.height, grid.width, dtype.itemsize * source.count, copy.layout.block[0]):
             yield window, warped.read(window=window)
