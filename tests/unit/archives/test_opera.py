@@ -126,7 +126,7 @@ def test_the_lines_of_the_readme_work(publish, archive, tmp_path, monkeypatch, c
     lines = [
         shlex.split(line)[1:]
         for line in README.read_text("utf-8").splitlines()
-        if line.startswith(("cubegate search", "cubegate build"))
+        if line.startswith(("cubegate search opera-disp-s1", "cubegate build opera-disp-s1"))
     ]
     for number in range(3):
         publish(number)
