@@ -16,7 +16,6 @@ from typing import Any
 
 from rich.console import Console
 
-from cubegate.archive_commands.options import read_settings
 from cubegate.archive_commands.options import add_common, read_settings
 from cubegate.conversions.outputs import put_file
 from cubegate.conversions.rechunk import Opened, Wanted, opened_endpoints, opened_rechunk

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import obstore
-from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import S3Store
 from zarr.abc.store import Store
 from zarr.storage import LocalStore, ObjectStore
 
-from cubegate.chunks.address import AllowList, parse_address
+from cubegate.chunks.address import AllowList
 from cubegate.chunks.object_store import DEFAULT_REGION, aws_endpoint
-from cubegate.chunks.object_store_errors import translated
 from cubegate.chunks.upstream import parse_prefix
 from cubegate.credentials import CredentialProvider, S3Keys, open_credentials
 from cubegate.errors import ConfigurationError
+from cubegate.rechunk.zarr_target import in_own_words
 from cubegate.settings import Settings
 
 if TYPE_CHECKING:
@@ -69,17 +69,17 @@ def put_file(file: Path, url: str, settings: Settings, environment: Mapping[str,
 
     Raises:
         UpstreamRefused, ConfigurationError: see `open_bucket`; there is something at the URL.
-        UpstreamError: it cannot be written.
+        UpstreamError: the bucket refuses, or fails.
     """
     folder, _, name = url.rpartition("/")
     store = open_bucket(f"{folder}/", settings, environment)
-    try:
-        obstore.put(store, name, file, mode="create")
-    except AlreadyExistsError:
-        mend = "Remove it, or choose another output."
-        raise ConfigurationError("exists already", file=url, mend=mend) from None
-    except BaseError as error:
-        raise translated(error, parse_address(url)) from None
+    with in_own_words():
+        # keys are given in an event loop
+        asyncio.run(_put(store, name, file))
+
+
+async def _put(store: S3Store, name: str, file: Path) -> None:
+    await obstore.put_async(store, name, file, mode="create")
 
 
 def _keys_of(provider: CredentialProvider, prefix: str) -> Callable[[], Coroutine[Any, Any, S3Credential]]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedError, UnauthenticatedError
 from zarr.abc.store import Store
 from zarr.core.buffer import default_buffer_prototype
 from zarr.core.sync import sync
@@ -56,7 +56,7 @@ class ZarrTarget:
             ConfigurationError: there is a store already.
         """
         for name in ("zarr.json", ".zgroup", ".zmetadata"):
-            with _translated():
+            with in_own_words():
                 exists = sync(self._store.exists(name))
             if exists:
                 mend = "Remove it, or choose another output."
@@ -73,13 +73,13 @@ class ZarrTarget:
 
     def read(self, path: str, region: Region) -> NDArray[Any]:
         """Return the values of one region."""
-        with _translated():
+        with in_own_words():
             return np.asarray(self._array(path)[region])
 
     def write(self, path: str, region: Region, values: NDArray[Any]) -> None:
         """Write one region, whole shards or chunks."""
         # what equals the fill in value may differ from it in bits
-        with _translated(), zarr.config.set({"array.write_empty_chunks": True}):
+        with in_own_words(), zarr.config.set({"array.write_empty_chunks": True}):
             self._array(path)[region] = values
 
     def _array(self, path: str) -> zarr.Array[Any]:
@@ -90,15 +90,23 @@ class ZarrTarget:
         for key in keys:
             document = self._documents.get(key)
             if document is not None:
-                with _translated():
+                with in_own_words():
                     sync(self._store.set(key, prototype.buffer.from_bytes(document.body)))
 
 
 @contextmanager
-def _translated() -> Iterator[None]:
-    """Raise errors of ours for those of a bucket, whose text quotes it."""
+def in_own_words() -> Iterator[None]:
+    """Raise errors of ours for those of a bucket that is written, whose text quotes it.
+
+    Raises:
+        UpstreamDenied, UpstreamUnavailable: it refuses, or fails.
+        ConfigurationError: there is something already.
+    """
     try:
         yield
+    except AlreadyExistsError:
+        mend = "Remove it, or choose another output."
+        raise ConfigurationError("the output exists already", mend=mend) from None
     except (PermissionDeniedError, UnauthenticatedError):
         raise UpstreamDenied("The output may not be written and read with its credentials.") from None
     except BaseError:
