@@ -13,14 +13,20 @@ from rich.console import Console
 
 from cubegate.archive_commands.options import add_common, add_output, read_settings
 from cubegate.archive_commands.report import cube_report, print_report
+from cubegate.archive_commands.stac import add_search_options, read_search
 from cubegate.archives.building import Plan
 from cubegate.archives.cog_list import CogFile, expand, parse_years, read_list
+from cubegate.archives.stac_api import Search
 from cubegate.chunks.address import shown
 from cubegate.conversions.cog_stack import build_cog_stack
+from cubegate.conversions.stac import find_items, find_tiffs
 from cubegate.errors import InvalidParameter
 from cubegate.index.builders.geotiff import BAND_DATA
+from cubegate.index.index import Index
 from cubegate.index.references import resolve_url
 from cubegate.progress_bar import progress_bar, shown_in
+
+_DUE = "--list, --template or --collection"
 
 
 def add_build(kinds: Any) -> None:
@@ -35,6 +41,7 @@ def add_build(kinds: Any) -> None:
     parser.add_argument("--variables", default=BAND_DATA, metavar="NAMES",
                         help="those that {variable} stands for, with commas between, or the name of the only "
                         f"one (default: {BAND_DATA})")  # fmt: skip
+    add_search_options(parser)
     add_output(parser, default_id="cog-stack")
     parser.add_argument("--title", default="", help="of the collection (default: the id)")
     parser.add_argument("--allow-gaps", action="append", default=[], metavar="ARRAY",
@@ -44,21 +51,36 @@ def add_build(kinds: Any) -> None:
 
 
 def _build(parsed: argparse.Namespace, console: Console) -> int:
-    settings, files = read_settings(parsed), _files(parsed)
+    settings = read_settings(parsed)
     identifier = parsed.id or "cog-stack"
     allow_gaps = frozenset(name.strip("/") for name in parsed.allow_gaps)
     plan = Plan(identifier, parsed.title or identifier, parsed.output, allow_gaps)
+
+    async def build() -> tuple[list[CogFile], Index]:
+        if parsed.collection is None and parsed.items is None:
+            files = _files(parsed)
+        else:
+            found = await find_items(settings, parsed.api, _search(parsed), parsed.items, show)
+            files = await find_tiffs(settings, os.environ, found, parsed.asset)
+        return files, await build_cog_stack(settings, os.environ, plan, files, progress=show)
+
     with progress_bar(console) as bar:
-        work = build_cog_stack(settings, os.environ, plan, files, progress=shown_in(bar))
-        index = asyncio.run(work)
+        show = shown_in(bar)
+        files, index = asyncio.run(build())
     report = cube_report(plan, index, granules=[shown(file.url) for file in files], left_out={})
     print_report(console, report, _said(files), as_json=parsed.json)
     return 0
 
 
+def _search(parsed: argparse.Namespace) -> Search | None:
+    if parsed.list is not None or parsed.template:
+        raise InvalidParameter("list", "Either a list, a template or a STAC search is due.", accepted=_DUE)
+    return read_search(parsed)
+
+
 def _files(parsed: argparse.Namespace) -> list[CogFile]:
     if (parsed.list is None) == (not parsed.template):
-        raise InvalidParameter("list", "Either a list or a template is due.", accepted="--list or --template")
+        raise InvalidParameter("list", "Either a list, a template or a STAC search is due.", accepted=_DUE)
     variables = [name.strip() for name in parsed.variables.split(",")]
     if parsed.list is None:
         years = [] if parsed.years is None else parse_years(parsed.years)

@@ -27,6 +27,16 @@ def add_build(kinds: Any) -> None:
     parser = kinds.add_parser(
         "stac", help="the assets of STAC items: kerchunk, Zarr, netCDF, HDF5 or GeoTIFF"
     )
+    add_search_options(parser)
+    add_output(parser, default_id="the collection's, or that of the file")
+    parser.add_argument("--allow-gaps", action="append", default=[], metavar="ARRAY",
+                        help="an array that may lack chunks which the dates beside have")  # fmt: skip
+    add_common(parser)
+    parser.set_defaults(run=_build)
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """Add what a search of a STAC API takes, and the file that may stand for it."""
     parser.add_argument("--api", metavar="URL", help="the STAC API (default: of the settings)")
     parser.add_argument("--collection", help="the collection to search")
     parser.add_argument("--bbox", help="west,south,east,north in degrees")
@@ -35,15 +45,10 @@ def add_build(kinds: Any) -> None:
                         help="an item or a FeatureCollection of items, instead of a search")  # fmt: skip
     parser.add_argument("--asset", action="append", default=[], metavar="KEY",
                         help="the asset of each item (default: those of a kind that all have)")  # fmt: skip
-    add_output(parser, default_id="the collection's, or that of the file")
-    parser.add_argument("--allow-gaps", action="append", default=[], metavar="ARRAY",
-                        help="an array that may lack chunks which the dates beside have")  # fmt: skip
-    add_common(parser)
-    parser.set_defaults(run=_build)
 
 
 def _build(parsed: argparse.Namespace, console: Console) -> int:
-    settings, search = read_settings(parsed), _search(parsed)
+    settings, search = read_settings(parsed), read_search(parsed)
     name = parsed.id or _UNFIT.sub("-", parsed.items.stem if search is None else search.collection).strip(
         "-."
     )
@@ -66,7 +71,12 @@ def _build(parsed: argparse.Namespace, console: Console) -> int:
     return 0
 
 
-def _search(parsed: argparse.Namespace) -> Search | None:
+def read_search(parsed: argparse.Namespace) -> Search | None:
+    """Return the search that is asked for, None where a file of items is named.
+
+    Raises:
+        InvalidParameter: neither is, or both are, or the box is none.
+    """
     if (parsed.items is None) == (parsed.collection is None):
         raise InvalidParameter(
             "collection", "Either a collection or a file of items is due.", accepted="--collection or --items"

@@ -50,8 +50,13 @@ class Asset:
     cube: JSON
 
 
-def choose_assets(items: Sequence[JSON], keys: Sequence[str], accepts: Callable[[str], bool]) -> list[Asset]:
-    """Return the assets of `items` called `keys`, or those of the best kind that all items have.
+def choose_assets(
+    items: Sequence[JSON],
+    keys: Sequence[str],
+    accepts: Callable[[str], bool],
+    kinds: Sequence[Kind] = PREFERENCE,
+) -> list[Asset]:
+    """Return the assets of `items` called `keys`, or those of the first of `kinds` that all items have.
 
     Of the addresses of an asset the first is taken that `accepts` does not turn down.
 
@@ -65,7 +70,7 @@ def choose_assets(items: Sequence[JSON], keys: Sequence[str], accepts: Callable[
     found = [_assets(item) for item in items]
     if keys:
         return [_reachable(_called(assets, key), accepts) for assets in found for key in keys]
-    for kind in PREFERENCE:
+    for kind in kinds:
         chosen = [[each for each in assets if each[0].kind == kind and each[2]] for assets in found]
         if all(chosen):
             return [_reachable(each, accepts) for assets in chosen for each in assets]

@@ -103,6 +103,22 @@ async def _joined(upstreams: Upstreams, plan: Plan, assets: Sequence[Asset], pro
     return Built(assets, [plan.collection], joined.index)
 
 
+async def find_tiffs(
+    settings: Settings, environment: Mapping[str, str], found: Found, assets: Sequence[str]
+) -> list[CogFile]:
+    """Return the GeoTIFFs of the items, those called `assets` or all of them.
+
+    Raises:
+        NotFound, InvalidParameter, InvalidReference: see `choose_assets`.
+    """
+    async with opened_upstreams(settings, environment) as upstreams:
+        chosen = choose_assets(found.items, assets, accepted_by(upstreams), ("geotiff",))
+    other = sorted({asset.key for asset in chosen if asset.kind != "geotiff"})
+    if other:
+        raise InvalidReference(f"Assets are no GeoTIFFs: {', '.join(other)}.")
+    return _tiffs(chosen)
+
+
 def _stores(plan: Plan, assets: Sequence[Asset], said: Mapping[str, Any]) -> list[NativeStore]:
     if len(assets) == 1:
         return [NativeStore(plan.id, plan.title, assets[0].url, settings=said)]

@@ -107,6 +107,26 @@ def test_cogs_are_stacked_along_the_time_of_their_items(api, build, served, tmp_
         assert listed.status_code == 200, listed.text
 
 
+def test_a_stack_of_geotiffs_is_that_of_a_search(api, config, served, tmp_path, compared):
+    write_zarr(tmp_path / "a.zarr", 5e5)
+    truth = {}
+    for number, when in enumerate(DAYS):
+        path = tmp_path / f"v{number}.tif"
+        truth[when] = write_tiff(path, number)
+        # a kind that would be preferred, but here GeoTIFFs are asked for
+        assets = {"v": (path.as_uri(), COG), "all": ((tmp_path / "a.zarr").as_uri(), ZARR)}
+        api.add(f"item{number}", when, assets)
+    where = ("-o", str(tmp_path / "cubes"), "--config", str(config))
+    assert main(["build", "cog-stack", "--collection", "velocity", *where]) == 0
+    with served() as url, xr.open_zarr(f"{url}/datasets/cog-stack/zarr", zarr_format=2) as opened:
+        for when, values in truth.items():
+            found = opened.v.sel(time=np.datetime64(when.removesuffix("Z"))).values
+            np.testing.assert_array_equal(found, values)
+            compared(found)
+    both = ("--collection", "velocity", "--template", "x{year}.tif")
+    assert main(["build", "cog-stack", *both, *where]) == 1
+
+
 def test_one_zarr_store_is_mounted_as_it_is(api, build, served, tmp_path, compared):
     truth = write_zarr(tmp_path / "a.zarr", 5e5)
     dimensions = {
