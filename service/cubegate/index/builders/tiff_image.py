@@ -85,7 +85,7 @@ def read_image(file: TiffFile, directory: Directory) -> Image:
     """Return the image that `directory` describes.
 
     Raises:
-        UnsupportedCodec: its pixels are encoded in a way for which Zarr has no codec.
+        UnsupportedCodec: its pixels are encoded in a way for which Zarr has no codec, or no chunk.
         InvalidReference: it has no form as a Zarr array, or is damaged or hostile.
     """
     width, height, bands = _read_sizes(directory)
@@ -99,7 +99,7 @@ def read_image(file: TiffFile, directory: Directory) -> Image:
     if compressor is None:
         blocks = _uncompressed(blocks, height, row_nbytes)
     if blocks.last != blocks.height:
-        raise InvalidReference(
+        raise UnsupportedCodec(
             f"its last strip has {blocks.last} rows where the others have {blocks.height}, and is "
             "compressed, so it is no Zarr chunk; make it tiled: gdal_translate -of COG"
         )

@@ -350,9 +350,8 @@ async def test_a_grid_without_x_and_y_is_refused(write, index_of, options, messa
     ],
 )
 async def test_codecs_that_zarr_lacks_are_refused_by_name(write, index_of, options, message):
-    with pytest.raises(InvalidReference, match=rf"made\.tif cannot be a cube: .*{message}") as raised:
+    with pytest.raises(UnsupportedCodec, match=rf"made\.tif cannot be a cube: .*{message}"):
         await index_of(write(**{**TILED, **options}))
-    assert isinstance(raised.value, UnsupportedCodec) == message.startswith("compressed")
 
 
 @pytest.mark.parametrize(
