@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cubegate.conversions.hyp3 import Built, Wanted, build_hyp3
 from cubegate.errors import InvalidParameter
 from cubegate.progress_bar import progress_bar, shown_in
 
+_UNFIT = re.compile(r"[^A-Za-z0-9._-]+")
 _DAY = np.timedelta64(24 * 3600 - 1, "s")
 _OTHERS = ("refuse", "leave-out", "warp")
 
@@ -55,7 +57,7 @@ def add_build(kinds: Any) -> None:
 
 def _build(parsed: argparse.Namespace, console: Console) -> int:
     settings, wanted = read_settings(parsed), _wanted(parsed)
-    identifier = parsed.id or parsed.project or "hyp3"
+    identifier = parsed.id or _UNFIT.sub("-", parsed.project or "").strip("-.") or "hyp3"
     plan = Plan(identifier, parsed.title or identifier, parsed.output, frozenset(parsed.allow_gaps))
     with progress_bar(console) as bar:
         work = build_hyp3(settings, os.environ, plan, wanted, progress=shown_in(bar))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -90,7 +91,7 @@ async def find_jobs(
             left_out[job_id] = f"is {str(document['status_code'])[:40]}"
         elif kind not in KINDS:
             left_out[job_id] = f"is of the kind {kind[:40]}, which is not read"
-        elif not job.urls:
+        elif not job.urls or _is_past(document.get("expiration_time")):
             left_out[job_id] = "has no ZIP file any more: it expired"
         else:
             jobs.append(job)
@@ -126,13 +127,14 @@ def _ask(api: str, token: BearerToken, project: str) -> list[dict[str, Any]]:
         ) from None
     try:
         client = HyP3(api_url=api, token=token.token)
-        # .netrc would win over the token, and proxies of the environment would see it
-        client.session.trust_env = False
-        client.session.max_redirects = 0
-        guard = _own_origin(api)
-        client.session.mount("https://", guard)
-        client.session.mount("http://", guard)
-        return [_checked(job.to_dict(), api) for job in client.find_jobs(name=project)]
+        with client.session as session:
+            # .netrc would win over the token, and proxies of the environment would see it
+            session.trust_env = False
+            session.max_redirects = 0
+            guard = _own_origin(api)
+            session.mount("https://", guard)
+            session.mount("http://", guard)
+            return [_checked(job.to_dict(), api) for job in client.find_jobs(name=project)]
     except UpstreamError:
         raise
     except (HyP3SDKError, RequestException, KeyError, TypeError, ValueError, AttributeError, AssertionError):
@@ -144,6 +146,15 @@ def _checked(document: dict[str, Any], api: str) -> dict[str, Any]:
     if not all(isinstance(document.get(key), str) for key in ("job_id", "job_type", "status_code")):
         raise UpstreamMismatch(f"{shown(api)} does not answer as the HyP3 API does.")
     return document
+
+
+def _is_past(expires: Any) -> bool:
+    try:
+        moment = datetime.fromisoformat(str(expires))
+    except ValueError:
+        # it does not say: reading will show
+        return False
+    return moment.tzinfo is not None and moment <= datetime.now(UTC)
 
 
 def _granules(document: Mapping[str, Any]) -> tuple[str, ...]:
@@ -192,13 +203,13 @@ def _own_origin(api: str) -> HTTPAdapter:
             if self._pages > _MOST_PAGES:
                 raise UpstreamMismatch(f"{shown(api)} lists over {_MOST_PAGES:,} pages of jobs.")
             try:
-                answer = super().send(request, stream=True, timeout=_DEADLINE)
-                _check_status(answer.status_code, api)
-                data = bytearray()
-                for part in answer.iter_content(2**20):
-                    data += part
-                    if len(data) > _LARGEST_PAGE:
-                        raise UpstreamMismatch(f"{shown(api)} answers over {_LARGEST_PAGE:,} bytes.")
+                with super().send(request, stream=True, timeout=_DEADLINE) as answer:
+                    _check_status(answer.status_code, api)
+                    data = bytearray()
+                    for part in answer.iter_content(2**20):
+                        data += part
+                        if len(data) > _LARGEST_PAGE:
+                            raise UpstreamMismatch(f"{shown(api)} answers over {_LARGEST_PAGE:,} bytes.")
             except RequestException:
                 raise UpstreamUnavailable(f"{shown(api)} cannot be reached.") from None
             answer._content = bytes(data)  # noqa: SLF001 - as requests itself does once it has read all

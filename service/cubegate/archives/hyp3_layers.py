@@ -18,7 +18,13 @@ from cubegate.archives.hyp3_products import Product
 from cubegate.archives.hyp3_regridding import Placement, Source
 from cubegate.chunks.concurrency import run_all
 from cubegate.chunks.upstream import Upstreams
-from cubegate.errors import CubegateError, InvalidParameter, InvalidReference, UpstreamRefused
+from cubegate.errors import (
+    CubegateError,
+    InvalidParameter,
+    InvalidReference,
+    UnsupportedCodec,
+    UpstreamRefused,
+)
 from cubegate.index.content import StoredArray
 from cubegate.index.index import Index
 from cubegate.index.progress import Progress
@@ -89,7 +95,8 @@ async def _index(plan: Plan, product: str, layer: str, url: str, upstreams: Upst
     validator = state.validator or ""
     if isinstance(index, Index):
         return Source(product, layer, url, validator, grid_of(index), index)
-    if not isinstance(index, InvalidReference):
+    if not isinstance(index, UnsupportedCodec):
+        # of a damaged file GDAL may give more than it has
         raise index
     try:
         local = local_path(url) or await fetch(url, upstreams, copies_of(plan))
