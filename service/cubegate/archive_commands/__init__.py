@@ -8,7 +8,14 @@ from typing import Any
 
 # by kind, the module of its commands
 SEARCHES = {"opera-disp-s1": "opera", "its-live": "its_live"}
-BUILDS = {**SEARCHES, "cog-stack": "cog_stack", "stac": "stac", "files": "files", "intake": "intake"}
+BUILDS = {
+    **SEARCHES,
+    "cog-stack": "cog_stack",
+    "stac": "stac",
+    "files": "files",
+    "intake": "intake",
+    "hyp3": "hyp3",
+}
 
 
 def add_archive_commands(commands: Any, arguments: Sequence[str] = ()) -> None:
