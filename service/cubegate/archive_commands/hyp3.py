@@ -31,6 +31,8 @@ def add_build(kinds: Any) -> None:
     parser.add_argument("place", nargs="*",
                         help="a folder with products below, a ZIP file, or the address of one")  # fmt: skip
     parser.add_argument("--project", metavar="NAME", help="the jobs of this name of your HyP3 account")
+    parser.add_argument("--in-place", action="store_true",
+                        help="read what HyP3 has beside its ZIP files, until a job expires")  # fmt: skip
     parser.add_argument("--start", help="the first date of the (second) acquisition, such as 2020-01-31")
     parser.add_argument("--end", help="the last date of the (second) acquisition")
     parser.add_argument("--path", type=int, help="the relative orbit")
@@ -87,6 +89,7 @@ def _wanted(parsed: argparse.Namespace) -> Wanted:
         parsed.path,
         None if parsed.orbit_direction is None else parsed.orbit_direction.upper(),
         [name.strip() for name in parsed.variables.split(",") if name.strip()],
+        parsed.in_place,
         Regridding(parsed.zone, parsed.other_zones, parsed.misaligned, parsed.extent),
     )
 

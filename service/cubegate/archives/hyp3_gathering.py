@@ -12,13 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from cubegate.archives.hyp3_names import split_file_name
 from cubegate.archives.hyp3_parameters import MAX_NBYTES, read_card4l, read_parameters
 from cubegate.archives.hyp3_products import Product, group_files, without_repeats
 from cubegate.archives.hyp3_zips import folder_of, unpack, unpacked
 from cubegate.chunks.address import shown
 from cubegate.chunks.concurrency import run_all
 from cubegate.chunks.source import ChunkReference, ObjectSource
-from cubegate.errors import CubegateError, InvalidReference, UpstreamMismatch
+from cubegate.errors import (
+    CubegateError,
+    InvalidReference,
+    UpstreamDenied,
+    UpstreamMismatch,
+    UpstreamObjectMissing,
+)
 from cubegate.index.progress import Progress
 
 _IN_FLIGHT = 64
@@ -43,12 +50,19 @@ def refuse(what: str, problems: Mapping[str, str]) -> None:
 
 
 async def gather_products(
-    places: Sequence[str], source: ObjectSource, copies: Path, *, progress: Progress
+    places: Sequence[str],
+    source: ObjectSource,
+    copies: Path,
+    *,
+    in_place: Sequence[str] = (),
+    progress: Progress,
 ) -> tuple[list[Product], dict[str, str]]:
     """Return the products below `places`, and those that are left out with the reason.
 
     A place is the address of a ZIP file, or a folder or prefix with products and ZIP files of them below.
-    What is needed of ZIP files is unpacked below `copies`, once.
+    What is needed of ZIP files is unpacked below `copies`, once, unless the same listing has their files.
+    Layers called as `in_place` says are taken from beside a ZIP file on a server, where HyP3 has them
+    until a job expires.
 
     Raises:
         InvalidReference: a place has no product, or something else than products; the message names it.
@@ -65,18 +79,21 @@ async def gather_products(
             continue
         # what an earlier build made is nothing to build of
         below = [url for url in await source.list(place) if not url.startswith(f"{copies.as_uri()}/")]
-        zips.update(dict.fromkeys(filter(_is_zip, below)))
-        files += [url for url in below if not _is_zip(url)]
+        plain = [url for url in below if not _is_zip(url)]
+        there = _zips_of(plain)
+        zips.update(dict.fromkeys(url for url in below if _is_zip(url) and url not in there))
+        files += plain
         if not below:
             problems[shown(place)] = "has no files, or is not there"
     for number, url in enumerate(zips):
         progress("Unpacking ZIP files", number, len(zips))
         try:
-            found = await _unpacked(url, source, copies)
+            found = await files_beside(url, in_place, source) if in_place else []
+            found = found or [path.as_uri() for path in await _unpacked(url, source, copies)]
         except CubegateError as error:
             problems[shown(url)] = str(error)
             continue
-        files += [path.as_uri() for path in found]
+        files += found
         if not found:
             problems[shown(url)] = "has no file of a HyP3 product"
     products, strangers = group_files(dict.fromkeys(files))
@@ -87,8 +104,47 @@ async def gather_products(
     return without_repeats(products)
 
 
+def _zips_of(files: Sequence[str]) -> set[str]:
+    """Return where the ZIP files of the complete products among `files` lie, if beside them."""
+    products, _ = group_files(files)
+    return {
+        f"{next(iter(each.tiffs.values())).rpartition('/')[0]}/{each.name.name}.zip"
+        for each in products
+        if each.parameters is not None or not each.name.is_pair
+    }
+
+
 def _is_zip(url: str) -> bool:
     return urlsplit(url).path.lower().endswith(".zip")
+
+
+async def files_beside(url: str, layers: Sequence[str], source: ObjectSource) -> list[str]:
+    """Return the GeoTIFFs of `layers`, and the parameter file, that lie beside a ZIP file on a server.
+
+    None where there are no GeoTIFFs, or where a pair has no parameter file.
+
+    Raises:
+        UpstreamError: the server cannot be asked.
+    """
+    base = url[: -len(".zip")]
+    product = split_file_name(unquote(base.rpartition("/")[2]))
+    if product is None or product[1] or local_path(url) is not None:
+        return []
+
+    async def is_there(address: str) -> bool:
+        try:
+            await source.stat(address)
+        except (UpstreamObjectMissing, UpstreamDenied):
+            # who may not list a bucket is refused what it has not
+            return False
+        return True
+
+    asked = [f"{base}.txt", *(f"{base}_{layer}.tif" for layer in layers)]
+    there = await run_all(map(is_there, asked), in_flight=_IN_FLIGHT)
+    told, *tiffs = there
+    if not any(tiffs) or (product[0].is_pair and not told):
+        return []
+    return [address for address, found in zip(asked, there, strict=True) if found]
 
 
 async def _unpacked(url: str, source: ObjectSource, copies: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from cubegate.archives.building import Plan, write_cube
 from cubegate.archives.hyp3_gathering import gather_products, read_documents
 from cubegate.archives.hyp3_jobs import Job, find_jobs
 from cubegate.archives.hyp3_layers import copies_of, index_layers, place_layers, remove_unused
-from cubegate.archives.hyp3_products import Product, choose_layers, in_order, require_alike
+from cubegate.archives.hyp3_products import LAYERS, Product, choose_layers, in_order, require_alike
 from cubegate.archives.hyp3_regridding import Regridding, choose_grid, place_sources
 from cubegate.archives.hyp3_stack import stack_products
 from cubegate.chunks.upstream import open_upstreams
@@ -30,7 +30,7 @@ class Wanted:
     """What to build of: addresses of folders, prefixes and ZIP files, or jobs of a project; and which of it.
 
     `start` and `end` are those of the (second) acquisition, datetime64[s]; `variables` are layers, all known
-    ones where it is empty.
+    ones where it is empty. With `in_place`, GeoTIFFs beside ZIP files on a server are read there.
     """
 
     places: Sequence[str]
@@ -40,6 +40,7 @@ class Wanted:
     path: int | None = None
     direction: str | None = None
     variables: Sequence[str] = ()
+    in_place: bool = False
     regridding: Regridding = field(default_factory=Regridding)
 
 
@@ -91,7 +92,10 @@ async def build_hyp3(
             places += [next(filter(accepts, job.urls), job.urls[-1]) for job in jobs]
         if not places:
             raise NotFound("No job that succeeded is left. " + _some(left_out))
-        products, repeated = await gather_products(places, upstreams, copies_of(plan), progress=progress)
+        beside = [*LAYERS, *wanted.variables] if wanted.in_place else []
+        products, repeated = await gather_products(
+            places, upstreams, copies_of(plan), in_place=beside, progress=progress
+        )
         products = _with_granules(products, jobs)
         products = await read_documents(products, upstreams, progress=progress)
         products, others = _chosen(products, wanted)

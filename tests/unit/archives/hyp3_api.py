@@ -11,10 +11,11 @@ TOKEN = "eyJ0-a-token-of-earthdata"
 
 
 class HyP3API:
-    """What is served: `jobs` for who has the token, `page_size` at a time; `zips` for everybody."""
+    """What is served: `jobs` for who has the token, `page_size` at a time; `zips` (and what lies beside them) for everybody."""
 
     def __init__(self):
         self.jobs, self.zips, self.asked = [], {}, []
+        self.absent = 404
         self.page_size, self.status, self.next_url, self.body = 2, 200, None, None
 
     def add(self, job_id, name, data, granules, *, project="my stack", kind="INSAR_GAMMA", **other):
@@ -48,7 +49,9 @@ class HyP3API:
 
     async def file(self, request):
         self.asked.append((request.path, dict(request.headers)))
-        data = self.zips[request.match_info["name"]]
+        data = self.zips.get(request.match_info["name"])
+        if data is None:
+            return web.Response(status=self.absent)
         headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
         wanted = request.http_range
         if wanted.start is None:

@@ -463,6 +463,19 @@ def test_zip_files_are_unpacked_and_the_rest_of_them_is_not(build, served, tmp_p
 @pytest.mark.parametrize(
     ("compress", "why"), [("packbits", "PackBits"), ("lzw", "its last strip has 10 rows")]
 )
+def test_a_zip_file_beside_its_own_files_is_not_unpacked(build, tmp_path):
+    product, _ = write_product(tmp_path / "job", FIRST, 1, layers=("corr",))
+    zipped(product, product / f"{FIRST}.zip")
+
+    code, report, _ = build(tmp_path / "job")
+
+    assert (code, report["granules"], report["left_out"]) == (0, [FIRST], {})
+    assert visible(tmp_path / "cubes") == ["stack.index", "stack.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("compress", "why"), [("packbits", "PackBits"), ("lzw", "its last strip has 10 rows")]
+)
 def test_geotiffs_that_cannot_be_read_in_place_are_copied(build, served, tmp_path, compress, why):
     _, pixels = write_product(tmp_path / "p", FIRST, 1, layers=("corr", "amp"))
     # of which no chunk is one of Zarr's: the last strip is shorter

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from tests.unit.archives.hyp3_api import TOKEN, running_hyp3
-from tests.unit.archives.hyp3_products import gamma_name, write_product, zipped
+from tests.unit.archives.hyp3_products import gamma_name, shifted, write_product, zipped
 
 from cubegate.app import create_app
 from cubegate.cli import main
@@ -93,6 +93,60 @@ def test_the_jobs_of_a_project_become_a_cube(  # noqa: PLR0917 - fixtures
             expected = np.stack([np.where(each[layer] == 0, np.nan, each[layer]) for each in published])
             np.testing.assert_array_equal(cube[layer].values, expected)
             compared(expected)
+
+
+@pytest.mark.parametrize("absent", [404, 403])
+def test_geotiffs_beside_the_zip_files_are_read_in_place(  # noqa: PLR0917 - fixtures
+    api, build, published, configuration, serving, tmp_path, compared, absent
+):
+    api.absent = absent
+    # of the last one the ZIP file alone
+    for name in NAMES[:2]:
+        for file in (tmp_path / "made" / name).iterdir():
+            api.zips[file.name] = file.read_bytes()
+
+    code, report, errors = build("--in-place")
+
+    assert (code, errors) == (0, "")
+    assert (report["granules"], report["copied"]) == (NAMES, {})
+    read = {what for what, _ in api.asked if isinstance(what, str)}
+    assert f"/files/{NAMES[2]}.zip" in read
+    assert not {f"/files/{name}.zip" for name in NAMES[:2]} & read
+    app = create_app(load_settings(configuration, {}), {"HYP3_TOKEN": TOKEN})
+    with (
+        serving(app) as url,
+        xr.open_zarr(f"{url}/datasets/my-stack/zarr", chunks=None, zarr_format=2) as cube,
+    ):
+        expected = np.stack([np.where(each["corr"] == 0, np.nan, each["corr"]) for each in published])
+        np.testing.assert_array_equal(cube["corr"].values, expected)
+        compared(expected)
+
+
+def test_geotiffs_of_a_job_that_are_on_another_grid_are_fetched_and_copied(  # noqa: PLR0917 - fixtures
+    api, build, configuration, serving, tmp_path, compared
+):
+    pixels = []
+    for n, (name, dates) in enumerate(zip(NAMES, DATES, strict=True)):
+        product, each = write_product(tmp_path / "made", name, n, layers=("corr",), shift=(n // 2, 0))
+        pixels.append(shifted(each["corr"], n // 2, 0, each["corr"].shape))
+        api.add(f"job-{n}", name, b"no ZIP file is read", [scene(date, 30647) for date in dates])
+        for file in product.iterdir():
+            api.zips[file.name] = file.read_bytes()
+
+    code, report, errors = build("--in-place", "--extent", "usual")
+
+    assert (code, errors) == (0, "")
+    assert list(report["copied"]) == NAMES[2:]
+    copies = [path.name for path in (tmp_path / "cubes" / "my-stack.copies").iterdir()]
+    assert [name[: len(NAMES[2])] for name in copies] == NAMES[2:]
+    app = create_app(load_settings(configuration, {}), {"HYP3_TOKEN": TOKEN})
+    with (
+        serving(app) as url,
+        xr.open_zarr(f"{url}/datasets/my-stack/zarr", chunks=None, zarr_format=2) as cube,
+    ):
+        expected = np.stack([np.where(each == 0, np.nan, each) for each in pixels])
+        np.testing.assert_array_equal(cube["corr"].values, expected)
+        compared(expected)
 
 
 def test_the_token_goes_to_the_api_alone(api, build, published):
