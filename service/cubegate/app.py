@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import xarray as xr
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 from xpublish.plugins.hooks import Plugin
@@ -149,6 +150,9 @@ def create_app(
             "lifespan": lifespan,
             # they would lead to whatever host a request names
             "redirect_slashes": False,
+            # FastAPI's own pages load scripts from elsewhere
+            "docs_url": None,
+            "redoc_url": None,
         },
     )
     app: FastAPI = rest.app
@@ -202,8 +206,8 @@ def _cross_origin(settings: Settings) -> dict[str, Any]:
 
 
 def _templates(app: FastAPI) -> list[str]:
-    documentation = (app.docs_url, app.redoc_url, app.openapi_url)
-    return [*app.openapi()["paths"], *(path for path in documentation if path is not None)]
+    undescribed = (route.path_format for route in app.routes if isinstance(route, APIRoute))
+    return [*app.openapi()["paths"], *undescribed, *([app.openapi_url] if app.openapi_url else [])]
 
 
 def create_app_from_environment() -> Gateway:

@@ -31,6 +31,7 @@ OPERATIONS = [
     ("/datasets/{dataset_id}/timeseries", "POST"),
     ("/datasets/{dataset_id}/subset", "GET"),
     ("/datasets/{dataset_id}/estimate", "GET"),
+    ("/datasets/{dataset_id}/description", "GET"),
     ("/healthz", "GET"),
     ("/readyz", "GET"),
     ("/metrics", "GET"),

@@ -70,7 +70,7 @@ async def test_every_problem_of_a_dataset_route_is_described_as_problem_json(com
 
 async def test_every_plugin_is_loaded_and_named_once(compose):
     app = await compose()
-    for path in ("/docs", "/redoc", "/healthz", "/readyz", "/metrics", "/datasets"):
+    for path in ("/", "/docs", "/healthz", "/readyz", "/metrics", "/datasets"):
         assert (await get(app, path)).status_code == 200, path
 
 

@@ -1,0 +1,83 @@
+// Lines of equal longitude and latitude over what a map shows, in any projection.
+
+const STEPS = [30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001];
+const SAMPLES = 12;
+const POINTS = 96;
+
+/** The largest step of which a span holds at least four. */
+export function stepOf(span) {
+  return STEPS.find((step) => span / step >= 4) ?? STEPS[STEPS.length - 1];
+}
+
+/** Write a longitude or latitude, as precisely as its step needs. */
+export function degrees(value, step, letters) {
+  const digits = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
+  const wrapped = letters[0] === "E" ? ((((value + 180) % 360) + 360) % 360) - 180 : value;
+  const letter = Number(wrapped.toFixed(digits)) === 0 ? "" : wrapped > 0 ? letters[0] : letters[1];
+  return `${Math.abs(wrapped).toFixed(digits)}°${letter}`;
+}
+
+/** The box in degrees around an extent of the map, {west, south, east, north}; null where nothing is on the Earth. */
+export function coveredDegrees(extent, toLonLat, fromLonLat) {
+  const [west, south, east, north] = extent;
+  const found = [];
+  for (let row = 0; row <= SAMPLES; row += 1) {
+    for (let column = 0; column <= SAMPLES; column += 1) {
+      const place = toLonLat([west + ((east - west) * column) / SAMPLES, south + ((north - south) * row) / SAMPLES]);
+      if (place) found.push(place);
+    }
+  }
+  if (found.length === 0) return null;
+  const middle = found[Math.floor(found.length / 2)][0];
+  const near = found.map(([lon]) => middle + ((((lon - middle + 180) % 360) + 360) % 360) - 180);
+  const box = {
+    west: Math.min(...near),
+    east: Math.max(...near),
+    south: Math.max(-90, Math.min(...found.map(([, lat]) => lat))),
+    north: Math.min(90, Math.max(...found.map(([, lat]) => lat))),
+  };
+  for (const [name, lat] of [["north", 90], ["south", -90]]) {
+    const pole = fromLonLat([0, lat]);
+    if (pole && pole[0] >= west && pole[0] <= east && pole[1] >= south && pole[1] <= north && toLonLat(pole)) {
+      Object.assign(box, { [name]: lat, west: -180, east: 180 });
+    }
+  }
+  return box;
+}
+
+/** List the lines over an extent: {text, places, meridian}, `places` in the map's CRS. */
+export function graticule(extent, toLonLat, fromLonLat) {
+  const box = coveredDegrees(extent, toLonLat, fromLonLat);
+  if (!box) return [];
+  const lines = [];
+  const polar = box.north === 90 || box.south === -90;
+  const add = (meridian, value, step) => {
+    const along = meridian ? [box.south, box.north] : [box.west, box.east];
+    const places = [];
+    for (let index = 0; index <= POINTS; index += 1) {
+      const other = along[0] + ((along[1] - along[0]) * index) / POINTS;
+      const place = fromLonLat(meridian ? [value, other] : [other, value]);
+      if (place) places.push(place);
+    }
+    if (places.length > 1) lines.push({ text: degrees(value, step, meridian ? "EW" : "NS"), places, meridian, polar });
+  };
+  const steps = [stepOf(box.east - box.west), stepOf(box.north - box.south)];
+  for (let value = Math.ceil(box.west / steps[0]) * steps[0]; value <= box.east && lines.length < 60; value += steps[0]) {
+    if (!(box.west === -180 && value <= -180)) add(true, value, steps[0]);
+  }
+  for (let value = Math.ceil(box.south / steps[1]) * steps[1]; value <= box.north && lines.length < 120; value += steps[1]) {
+    if (Math.abs(value) < 90) add(false, value, steps[1]);
+  }
+  return lines;
+}
+
+/** Where a line's label stands: below where it is a meridian, at the left where it is a parallel, off the edge; or null. */
+export function labelPlace(line, extent) {
+  const [west, south, east, north] = extent;
+  const [width, height] = [east - west, north - south];
+  const inside = line.places.find(([x, y]) => x >= west + width * 0.04 && x <= east - width * 0.04 && y >= south + height * 0.03 && y <= north - height * 0.03);
+  // around a pole lines end anywhere
+  if (!inside || line.polar) return inside ?? null;
+  const atEdge = line.meridian ? inside[1] <= south + height * 0.2 : inside[0] <= west + width * 0.2;
+  return atEdge ? inside : null;
+}
