@@ -19,6 +19,7 @@ PATHS = {
     "/datasets/{dataset_id}/timeseries": {"get", "post"},
     "/datasets/{dataset_id}/subset": {"get"},
     "/datasets/{dataset_id}/estimate": {"get"},
+    "/datasets/{dataset_id}/description": {"get"},
     "/healthz": {"get"},
     "/readyz": {"get"},
     "/metrics": {"get"},
