@@ -36,8 +36,10 @@ class _Coverage:
 class CoverageJSONFormat:
     """PointSeries or Point domains for points, Grid domains for cubes.
 
-    Variables of different dimensions are coverages of one collection, and so are points. A
-    domain names each time once, in order: repeated times continue in another coverage.
+    Points along a line (the option `path`) are one domain: Trajectory where each has one time,
+    MultiPointSeries where all have several, MultiPoint where they have none. Variables of different
+    dimensions are coverages of one collection, and so are other points. A domain names each time once,
+    in order: repeated times continue in another coverage.
     """
 
     name = "covjson"
@@ -51,7 +53,7 @@ class CoverageJSONFormat:
         empty = [dim for dim, size in contents.sizes.items() if not size]
         if empty:
             raise NotAcceptable(f"CoverageJSON has no empty axes, and {empty[0]!r} is: use f=json or f=csv.")
-        writer = _Writer(result, contents)
+        writer = (_PathWriter if result.options.get("path") else _Writer)(result, contents)
         coverages = list(writer.coverages())
         writer.domain(coverages[0])
         return writer.pieces(coverages)
@@ -70,10 +72,14 @@ class _Writer:
             groups.setdefault(field.dims, []).append(field)
         runs = self._time_runs()
         for dims, fields in groups.items():
-            for point in range(self._contents.sizes["point"]) if "point" in dims else [None]:
+            for point in self._points(dims):
                 for times in runs if self._result.time in dims else [None]:
                     chosen = {"point": None if point is None else np.array([point]), self._result.time: times}
                     yield _Coverage(tuple(fields), {str(k): v for k, v in chosen.items() if v is not None})
+
+    def _points(self, dims: tuple[str, ...]) -> Iterable[int | None]:
+        """The points that are coverages of their own; None is all of them."""
+        return range(self._contents.sizes["point"]) if "point" in dims else [None]
 
     def _time_runs(self) -> list[NDArray[np.intp]]:
         time = self._contents.time
@@ -159,13 +165,16 @@ class _Writer:
         values = field.values
         for dim, positions in coverage.selection.items():
             values = np.take(values, positions, axis=field.dims.index(dim))
-        dims = [dim for dim in field.dims if dim != "point"]
+        if "point" in field.dims:
+            # each point is a coverage of its own
+            values = values.squeeze(field.dims.index("point"))
+        axes = [self._axes.get(dim, dim) for dim in field.dims if dim != "point"]
+        return self._array(field, values, axes)
+
+    def _array(self, field: Field, values: NDArray[Any], axes: list[str]) -> Iterator[bytes]:
         about: dict[str, Any] = {"type": "NdArray", "dataType": _DATA_TYPES[values.dtype.kind]}
-        if dims:
-            about["axisNames"] = [self._axes.get(dim, dim) for dim in dims]
-            about["shape"] = [
-                size for dim, size in zip(field.dims, values.shape, strict=True) if dim != "point"
-            ]
+        if axes:
+            about |= {"axisNames": axes, "shape": list(values.shape)}
         flat = values.reshape(-1)
         if flat.dtype.kind == "b":
             flat = flat.view(np.uint8)
@@ -176,7 +185,7 @@ class _Writer:
         yield b"]}"
 
     def _parameters(self, fields: Iterable[Field]) -> dict[str, Any]:
-        return {field.name: _parameter(field) for field in fields}
+        return {field.name: describe_parameter(field) for field in fields}
 
     def _referencing(self) -> list[dict[str, Any]]:
         referencing = [{"coordinates": axis_order(self._crs), "system": _system(self._crs)}]
@@ -188,7 +197,64 @@ class _Writer:
         return referencing
 
 
-def _parameter(field: Field) -> dict[str, Any]:
+class _PathWriter(_Writer):
+    """Writes points along a line as one composite axis."""
+
+    def _points(self, dims: tuple[str, ...]) -> Iterable[int | None]:  # noqa: ARG002 - as the base
+        return [None]
+
+    def domain(self, coverage: _Coverage) -> dict[str, Any]:
+        dims = coverage.variables[0].dims
+        single = self._times(coverage)
+        names = ["x", "y"] if single is None else ["t", "x", "y"]
+        columns = [self._cells(self._result.x), self._cells(self._result.y)]
+        tuples = list(zip(*([single] if single is not None else []), *columns, strict=True))
+        axes: dict[str, Any] = {
+            "composite": {
+                "dataType": "tuple",
+                "coordinates": names,
+                "values": [list(each) for each in tuples],
+            }
+        }
+        for dim in dims:
+            if dim != "point" and not (dim == self._result.time and single is not None):
+                axes[self._axes.get(dim, dim)] = self._axis(dim, coverage)
+        kinds = {("composite",): "MultiPoint", ("composite", "t"): "MultiPointSeries"}
+        kind = kinds.get(tuple(axes)) if single is None else "Trajectory" if len(axes) == 1 else None
+        return {"type": "Domain", **({"domainType": kind} if kind else {}), "axes": axes}
+
+    def _cells(self, name: str) -> list[Any]:
+        field = self._contents.coordinates.get(name)
+        if field is None or field.dims != ("point",):
+            raise NotAcceptable(f"The points have no coordinate {name!r}: use f=csv.")
+        return [json.loads(cell) for cell in json_cells(field, field.values).to_pylist()]
+
+    def _times(self, coverage: _Coverage) -> list[str] | None:
+        """The one time of each point; None where there are several, or none."""
+        time = self._contents.time
+        if time is None or not time.is_time:
+            return None
+        if time.dims == ("point",):
+            return self._cells(time.name)
+        chosen = coverage.selection.get(str(self._result.time))
+        if chosen is None or len(chosen) != 1:
+            return None
+        text: str = json.loads(json_cells(time, time.values[chosen])[0].as_py())
+        return [text] * self._contents.sizes["point"]
+
+    def _range(self, coverage: _Coverage, field: Field) -> Iterator[bytes]:
+        axes = ["composite" if dim == "point" else self._axes.get(dim, dim) for dim in field.dims]
+        values = field.values
+        for dim, positions in coverage.selection.items():
+            values = np.take(values, positions, axis=field.dims.index(dim))
+        if "t" in axes and self._times(coverage) is not None:
+            values = values.squeeze(axes.index("t"))
+            axes.remove("t")
+        return self._array(field, values, axes)
+
+
+def describe_parameter(field: Field) -> dict[str, Any]:
+    """Describe a variable as a CoverageJSON parameter."""
     observed: dict[str, Any] = {"label": {"en": one_line(field.label)}}
     if "standard_name" in field.attributes:
         observed["id"] = (

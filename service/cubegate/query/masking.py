@@ -59,7 +59,7 @@ class Mask:
         for name in self.gridded:
             variable = answer.variables[name]
             shown = good.broadcast_like(xr.DataArray(variable)).transpose(*variable.dims)
-            values = _masked(name, np.asarray(variable.values), shown.values)
+            values = masked(name, np.asarray(variable.values), shown.values)
             answer[name] = xr.Variable(variable.dims, values, variable.attrs, variable.encoding)
         return answer
 
@@ -130,7 +130,12 @@ def _masked_type(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("=")
 
 
-def _masked(name: str, values: NDArray[Any], shown: NDArray[np.bool_]) -> NDArray[Any]:
+def masked(name: str, values: NDArray[Any], shown: NDArray[np.bool_]) -> NDArray[Any]:
+    """Return the values of a variable, missing where they are not `shown`.
+
+    Raises:
+        NotAcceptable: 64-bit integers would lose digits.
+    """
     kind = values.dtype.kind
     if kind in "iu" and values.dtype.itemsize == 8:
         present = values[shown]

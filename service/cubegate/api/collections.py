@@ -1,0 +1,94 @@
+"""Cubes as the collections of OGC APIs: their descriptions, and the grids that polygons and lines lie on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from cubegate.api.dependencies import Services
+from cubegate.catalog.combined import CombinedCube
+from cubegate.catalog.cube import Cube
+from cubegate.catalog.datacube import Datacube
+from cubegate.chunks.concurrency import run_all
+from cubegate.edr.description import Description, combine, describe
+from cubegate.errors import CubegateError, InvalidParameter
+from cubegate.query.crs import Bounds
+from cubegate.query.footprint import may_meet
+from cubegate.query.grid import Grid
+from cubegate.query.in_thread import in_thread
+from cubegate.query.variables import choose_variables
+
+_IN_FLIGHT = 8
+
+
+async def describe_collection(cube: Cube) -> Description:
+    """Describe a cube; of a combined one, what its members that can be opened have together.
+
+    Raises:
+        InvalidParameter: it has no variables on a grid.
+        UpstreamError, InvalidReference, ConfigurationError: it, or no member of it, can be opened.
+    """
+    if isinstance(cube, CombinedCube):
+        return await _describe_members(cube)
+    assert isinstance(cube, Datacube)  # noqa: S101 - there are no other cubes
+    return await _describe(cube)
+
+
+async def _describe(cube: Datacube) -> Description:
+    dataset = await cube.dataset()
+    return await in_thread(partial(describe, dataset, cube.grid_settings, cube.id, cube.title))
+
+
+async def _describe_members(cube: CombinedCube) -> Description:
+    problems: list[CubegateError] = []
+
+    async def described(number: int) -> Description | None:
+        try:
+            return await _describe(await cube.members[number].open())
+        except CubegateError as error:
+            problems.append(error)
+            return None
+
+    found = await run_all((described(number) for number in range(len(cube.members))), in_flight=_IN_FLIGHT)
+    parts = [each for each in found if each is not None]
+    if not parts:
+        raise problems[0]
+    return await in_thread(partial(combine, parts, cube.id, cube.title))
+
+
+async def describe_page(services: Services, ids: Sequence[str]) -> list[Description]:
+    """Describe those of some collections that can be opened and described now, in their order."""
+
+    async def described(name: str) -> Description | None:
+        try:
+            return await describe_collection(await services.catalog.get(name))
+        except CubegateError:
+            # one that is broken says why at its own address
+            return None
+
+    found = await run_all((described(name) for name in ids), in_flight=_IN_FLIGHT)
+    return [each for each in found if each is not None]
+
+
+async def grids_of(
+    cube: Cube, variables: tuple[str, ...] | None, box: Bounds | None = None
+) -> tuple[Grid, ...]:
+    """Return the grid of a cube, or those of a combined one's members that may meet a `box` in degrees.
+
+    Raises:
+        InvalidParameter: a variable is unknown, or there is no grid with a known CRS there.
+        UpstreamError, InvalidReference, ConfigurationError: it, or a member of it, cannot be opened.
+    """
+    if isinstance(cube, CombinedCube):
+        found = [await member.footprint("", variables, {}) for member in cube.members]
+        met = tuple(footprint.grid for footprint in found if may_meet(footprint.box, box))
+        if not met:
+            raise InvalidParameter(
+                "coords",
+                f"The coordinates lie outside the grids of all {len(cube.members)} cubes of this collection.",
+            )
+        return met
+    assert isinstance(cube, Datacube)  # noqa: S101 - there are no other cubes
+    dataset = await cube.dataset()
+    grid, _ = await in_thread(partial(choose_variables, dataset, variables, cube.grid_settings))
+    return (grid,)

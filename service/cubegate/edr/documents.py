@@ -1,0 +1,196 @@
+"""The documents of OGC API - EDR: landing page, collections, and what can be asked of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import pyproj
+
+from cubegate.edr.conformance import CONFORMS_TO
+from cubegate.edr.description import MAX_VALUES, Description, Parameter
+from cubegate.edr.units import describe_unit
+from cubegate.formats.crs import crs_uri
+from cubegate.formats.output import OutputFormat, Shape
+from cubegate.query.crs import lonlat, name_crs
+
+GREGORIAN = "http://www.opengis.net/def/uom/ISO-8601/0/Gregorian"
+CALENDARS = "http://cfconventions.org/cf-conventions/cf-conventions.html#calendar"
+STANDARD_NAMES = "http://vocab.nerc.ac.uk/standard_name/"
+OPENAPI = "application/vnd.oai.openapi+json;version=3.0"
+DEFAULT_FORMAT = "covjson"
+QUERIES: Mapping[str, tuple[tuple[Shape, ...], str, str]] = {
+    "position": (("series", "points"), "Position query", "The series of the cells that hold points."),
+    "area": (("cube",), "Area query", "The cells whose centre lies in polygons."),
+    "cube": (("cube",), "Cube query", "The cells whose centre lies in a bbox."),
+    "trajectory": (("points",), "Trajectory query", "The cells that a line crosses, in order."),
+}
+# what the standards' clients understand, and what the plain formats are for
+OFFERED = ("covjson", "geojson", "csv", "netcdf", "geotiff", "parquet", "json", "png")
+
+Document = dict[str, Any]
+
+
+def link(href: str, rel: str, media_type: str = "application/json", title: str = "", **more: Any) -> Document:
+    """Describe one link."""
+    return {"href": href, "rel": rel, "type": media_type, **({"title": title} if title else {}), **more}
+
+
+def landing_page(base: str) -> Document:
+    """Describe the service; `base` is the address that `/edr` is below, without a slash at its end."""
+    return {
+        "title": "cubegate: OGC API - Environmental Data Retrieval",
+        "description": "Series, areas, boxes and trajectories of virtual datacubes.",
+        "links": [
+            link(f"{base}/edr", "self", title="This page"),
+            link(f"{base}/edr?f=html", "alternate", "text/html", "This page as HTML"),
+            link(f"{base}/edr/api", "service-desc", OPENAPI, "The interface, as OpenAPI 3.0"),
+            link(f"{base}/openapi.json", "service-desc", "application/json", "This server, as OpenAPI 3.1"),
+            link(f"{base}/docs", "service-doc", "text/html", "The interface, to be read"),
+            link(f"{base}/edr/conformance", "conformance", title="Conformance classes"),
+            link(f"{base}/edr/collections", "data", title="Collections"),
+        ],
+    }  # fmt: skip
+
+
+def conformance(base: str) -> Document:
+    """Say what is conformed to."""
+    return {
+        "links": [link(f"{base}/edr/conformance", "self", title="This page")],
+        "conformsTo": list(CONFORMS_TO),
+    }
+
+
+def collections(base: str, found: Iterable[Document], matched: int, limit: int, offset: int) -> Document:
+    """List the collections of one page; `matched` are on all pages."""
+    here = f"{base}/edr/collections"
+    links = [link(f"{here}?limit={limit}&offset={offset}", "self", title="This page")]
+    if offset + limit < matched:
+        links.append(link(f"{here}?limit={limit}&offset={offset + limit}", "next", title="The next page"))
+    if offset > 0:
+        before = max(0, offset - limit)
+        links.append(link(f"{here}?limit={limit}&offset={before}", "prev", title="The page before"))
+    listed = list(found)
+    return {"links": links, "collections": listed, "numberMatched": matched, "numberReturned": len(listed)}
+
+
+def collection(base: str, cube: Description, formats: Mapping[str, OutputFormat]) -> Document:
+    """Describe one collection."""
+    here = f"{base}/edr/collections/{cube.id}"
+    offered = [name for name in OFFERED if name in formats]
+    known = crs_details(cube)
+    document: Document = {
+        "id": cube.id,
+        "title": cube.title,
+        "description": cube.facts.get("summary") or cube.title,
+        "links": [
+            link(here, "self", title="This collection"),
+            link(f"{here}?f=html", "alternate", "text/html", "This collection as HTML"),
+            link(f"{base}/edr", "root", title="The service"),
+            link(here, "collection", title=cube.title),
+            *(link(f"{here}/{name}", "data", _media_type(formats, DEFAULT_FORMAT), about[1])
+              for name, about in QUERIES.items()),
+            link(f"{here}/coverage", "http://www.opengis.net/def/rel/ogc/1.0/coverage",
+                 _media_type(formats, DEFAULT_FORMAT), "The coverage"),
+            link(f"{here}/coverage/domainset", "http://www.opengis.net/def/rel/ogc/1.0/coverage-domainset",
+                 title="Its domain set"),
+            link(f"{here}/coverage/rangetype", "http://www.opengis.net/def/rel/ogc/1.0/coverage-rangetype",
+                 title="Its range type"),
+        ],
+        "extent": extent(cube),
+        "crs": [each["crs"] for each in known],
+        "crs_details": known,
+        "output_formats": offered,
+        "data_queries": {name: _data_query(here, name, known, formats, cube) for name in QUERIES},
+        "parameter_names": {each.name: parameter(each) for each in cube.parameters},
+    }  # fmt: skip
+    return document
+
+
+def crs_details(cube: Description) -> list[Document]:
+    """List the CRS that a collection is asked and answered in, its own first: there nothing is resampled."""
+    if cube.crs is None and cube.box is None:
+        return [{"crs": "native", "wkt": ""}]
+    known = [lonlat(), pyproj.CRS.from_epsg(4326), pyproj.CRS.from_epsg(3857)]
+    own = [] if cube.crs is None else [cube.crs]
+    found: dict[str, str] = {}
+    for crs in (*own, *known):
+        found.setdefault(name_crs(crs), crs.to_wkt())
+    return [{"crs": name, "wkt": wkt} for name, wkt in found.items()]
+
+
+def extent(cube: Description) -> Document:
+    """Say where and when a cube has values; of a long time axis only from when until when."""
+    found: Document = {}
+    if cube.box is not None:
+        found["spatial"] = {"bbox": [list(cube.box)], "crs": crs_uri(lonlat()), "name": "longitude, latitude"}
+    if cube.times:
+        found["temporal"] = {
+            "interval": [[cube.times[0], cube.times[-1]]],
+            "trs": GREGORIAN if cube.gregorian else CALENDARS,
+            "name": cube.time,
+        }
+        if len(cube.times) <= MAX_VALUES:
+            found["temporal"]["values"] = list(cube.times)
+    for dimension in cube.dimensions:
+        values = [str(value) for value in dimension.values]
+        shown = {"values": values} if 0 < len(values) <= MAX_VALUES else {}
+        first_and_last = [[values[0], values[-1]]] if values else []
+        if dimension is cube.vertical:
+            found["vertical"] = {
+                "interval": first_and_last,
+                "vrs": dimension.units or "unknown",
+                "name": dimension.name,
+            }
+            found["vertical"] |= shown
+        elif values:
+            about = {"id": dimension.name, "interval": first_and_last, "reference": dimension.units or "none"}
+            found.setdefault("custom", []).append(about | shown)
+    return found
+
+
+def parameter(each: Parameter) -> Document:
+    """Describe one parameter."""
+    observed: Document = {"label": each.label}
+    if each.standard_name:
+        observed["id"] = f"{STANDARD_NAMES}{each.standard_name}/"
+    found: Document = {
+        "type": "Parameter",
+        "id": each.name,
+        "label": each.label,
+        "description": each.label,
+        "data-type": each.kind,
+        "observedProperty": observed,
+    }
+    return found | ({"unit": describe_unit(each.units)} if each.units else {})
+
+
+def _data_query(
+    here: str, name: str, known: list[Document], formats: Mapping[str, OutputFormat], cube: Description
+) -> Document:
+    shapes, title, description = QUERIES[name]
+    able = [each for each in OFFERED if each in formats and set(shapes) & formats[each].shapes]
+    variables: Document = {
+        "title": title,
+        "description": description,
+        "query_type": name,
+        "output_formats": able,
+        "default_output_format": DEFAULT_FORMAT,
+        "crs_details": known,
+    }
+    if name == "cube":
+        vertical = cube.vertical
+        variables["height_units"] = [vertical.units] if vertical is not None and vertical.units else []
+    about = link(
+        f"{here}/{name}",
+        "data",
+        _media_type(formats, DEFAULT_FORMAT),
+        title,
+        templated=False,
+        variables=variables,
+    )
+    return {"link": about}
+
+
+def _media_type(formats: Mapping[str, OutputFormat], name: str) -> str:
+    return formats[name].media_type if name in formats else "application/json"

@@ -1,0 +1,343 @@
+"""The request parameters of EDR queries: what they are, and how their text is read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from pyproj import CRS
+
+from cubegate.edr.description import Dimension
+from cubegate.errors import InvalidParameter
+from cubegate.query.area import Area, make_area
+from cubegate.query.conditions import Condition, parse_conditions
+from cubegate.query.crs import Bounds, lonlat, parse_crs
+from cubegate.query.footprint import degrees_of
+from cubegate.query.interval import Interval, parse_interval
+from cubegate.query.parameters import FORMAT, MASK, WHERE, Parameter, parse_number
+from cubegate.query.position import Points
+from cubegate.query.trajectory import Line
+from cubegate.query.wkt import parse_wkt
+
+COORDS = "coords"
+
+
+def _coords(example: str) -> Parameter:
+    return Parameter("coords", "Well-known text, x (or longitude) first, in `crs`.", example)
+
+
+Z = Parameter("z", "One level of a vertical dimension; ignored where the grid has none.", "500")
+DATETIME = Parameter("datetime", "A time, or an interval `start/end`, `start/..`, `../end`.", "2020-01-01/..")
+NAMES = Parameter("parameter-name", "Names, separated by commas; all without it.", "displacement")
+CRS_BOTH = Parameter(
+    "crs",
+    "The CRS of the coordinates and of the answer. Without it, coordinates are longitude and latitude and "
+    "the answer is on the collection's own grid.",
+    "OGC:CRS84",
+)
+BBOX = Parameter(
+    "bbox", "minx,miny,maxx,maxy, or with heights minx,miny,minz,maxx,maxy,maxz.", "-118.3,34,-118.1,34.2"
+)
+PAGE_FORMAT = Parameter("f", "`json` or `html`; by the Accept header without it.", "json")
+LIMIT = Parameter("limit", "How many collections a page has, 1 to 100.", "50")
+OFFSET = Parameter("offset", "How many collections are left out before the page.", "0")
+
+_COMMON = (DATETIME, NAMES, Z, CRS_BOTH, WHERE, MASK, FORMAT)
+PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
+    "position": (_coords("POINT(-118.2 34.1)"), *_COMMON),
+    "area": (_coords("POLYGON((-118.3 34,-118.1 34,-118.1 34.2,-118.3 34))"), *_COMMON),
+    "cube": (BBOX, *_COMMON),
+    "trajectory": (_coords("LINESTRING(-118.3 34,-118.1 34.2)"), *_COMMON),
+}
+_REPEATED = (WHERE.name, MASK.name)
+# as queries name the parameters that are called otherwise here
+_RENAMED = {"variables": NAMES.name, "bbox-crs": CRS_BOTH.name, "x": COORDS, "lon": COORDS}
+NATIVE = "native"
+# that times in nanoseconds reach
+LAST_SECOND = 9.2e9
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the parameters of one request ask for.
+
+    Attributes:
+        given: the parameters that are given once, by name, as text.
+        crs: of coordinates: None is the grid's own.
+        target_crs: of the answer: None is the grid's own.
+        selectors: those of dimensions beyond x, y and time.
+    """
+
+    given: Mapping[str, str]
+    known: tuple[str, ...]
+    crs: CRS | None
+    target_crs: CRS | None
+    variables: tuple[str, ...] | None
+    interval: Interval | None
+    where: tuple[Condition, ...]
+    mask: tuple[Condition, ...]
+    selectors: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def common(self) -> dict[str, Any]:
+        """What both kinds of queries take as it is."""
+        return {
+            "variables": self.variables,
+            "interval": self.interval,
+            "known": self.known,
+            "where": self.where,
+            "mask": self.mask,
+        }
+
+    @property
+    def conditions(self) -> dict[str, str]:
+        """The conditions that the answer meets, by parameter, for its provenance."""
+        named = {"where": self.where, "mask": self.mask}
+        return {name: ", ".join(map(str, each)) for name, each in named.items() if each}
+
+
+def read_query(items: Iterable[tuple[str, str]], kind: str) -> Asked:
+    """Read what all queries have in common; `kind` is position, area, cube or trajectory.
+
+    Raises:
+        InvalidParameter: a parameter is malformed, or given twice.
+    """
+    items = list(items)
+    given = read_once(items)
+    named = given.get("crs")
+    crs = None if named == NATIVE else parse_crs(named) if named is not None else lonlat()
+    known = tuple(parameter.name for parameter in PARAMETERS[kind])
+    return Asked(
+        given,
+        known,
+        crs,
+        None if named in (None, NATIVE) else crs,
+        read_names(given.get(NAMES.name)),
+        parse_interval(given["datetime"]) if "datetime" in given else None,
+        *read_conditions(items),
+        {name: text for name, text in given.items() if name not in known},
+    )
+
+
+def read_once(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the parameters by name, without those that may be repeated.
+
+    Raises:
+        InvalidParameter: another is given more than once.
+    """
+    given: dict[str, str] = {}
+    for name, text in items:
+        if name in _REPEATED:
+            continue
+        if name in given:
+            raise InvalidParameter(name, f"The parameter {name[:80]!r} is given more than once.")
+        given[name] = text
+    return given
+
+
+def read_names(text: str | None) -> tuple[str, ...] | None:
+    """Read names that are separated by commas; None where there is no text."""
+    return None if text is None else tuple(name for part in text.split(",") if (name := part.strip()))
+
+
+def read_conditions(
+    items: list[tuple[str, str]],
+) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
+    """Read `where` and `mask`."""
+    where, mask = (parse_conditions([text for key, text in items if key == name], name) for name in _REPEATED)
+    return where, mask
+
+
+def read_points(asked: Asked) -> Points:
+    """Read the points of a position query.
+
+    Raises:
+        InvalidParameter: `coords` is no POINT or MULTIPOINT.
+    """
+    geometry = parse_wkt(asked.given.get(COORDS, ""), ("POINT", "MULTIPOINT"))
+    x, y = (tuple(geometry.positions[:, number].tolist()) for number in (0, 1))
+    return Points(x, y, asked.crs, many=geometry.kind == "MULTIPOINT")
+
+
+def read_area(asked: Asked) -> Area:
+    """Read the polygons of an area query.
+
+    Raises:
+        InvalidParameter: `coords` is no valid POLYGON or MULTIPOLYGON.
+    """
+    geometry = parse_wkt(asked.given.get(COORDS, ""), ("POLYGON", "MULTIPOLYGON"))
+    return make_area(geometry.parts, asked.crs, COORDS)
+
+
+def read_line(asked: Asked) -> Line:
+    """Read the line of a trajectory query.
+
+    Raises:
+        InvalidParameter: `coords` is no LINESTRING, or has times or heights that are
+            given as parameters too.
+    """
+    geometry = parse_wkt(asked.given.get(COORDS, ""), ("LINESTRING",))
+    for dim, name in (("M", "datetime"), ("Z", "z")):
+        if dim in geometry.dims and name in asked.given:
+            raise InvalidParameter(
+                name,
+                f"The line has {dim} values, and {name} is given too.",
+                accepted=f"one of them, no {name}",
+            )
+    positions = geometry.positions
+    moments = positions[:, -1] if "M" in geometry.dims else None
+    if moments is not None and (np.abs(moments) > LAST_SECOND).any():
+        raise InvalidParameter(
+            "coords", "M values are seconds since 1970.", accepted=f"up to {LAST_SECOND:.0f}"
+        )
+    return Line(positions[:, 0], positions[:, 1], moments, asked.crs)
+
+
+def read_bbox(
+    asked: Asked, *, required: bool, geographic: bool
+) -> tuple[Bounds | None, tuple[float, float] | None]:
+    """Read a bbox and its heights, if there are any; across the antimeridian its east goes on beyond 180.
+
+    Raises:
+        InvalidParameter: it is missing, or neither four nor six numbers.
+    """
+    accepted = "minx,miny,maxx,maxy or minx,miny,minz,maxx,maxy,maxz"
+    text = asked.given.get(BBOX.name, "").strip()
+    if not text:
+        if required or BBOX.name in asked.given:
+            raise InvalidParameter(BBOX.name, "The parameter 'bbox' is missing.", accepted=accepted)
+        return None, None
+    parts = text.split(",")
+    if len(parts) not in (4, 6):
+        raise InvalidParameter(
+            BBOX.name, f"{text[:80]!r} is neither four nor six numbers.", accepted=accepted
+        )
+    numbers = [parse_number(part, BBOX.name) for part in parts]
+    heights = None
+    if len(numbers) == 6:
+        heights = numbers.pop(2), numbers.pop(4)
+    west, south, east, north = numbers
+    if geographic and -180 <= east < west <= 180:
+        east += 360
+    return (west, south, east, north), heights
+
+
+def read_height(
+    asked: Asked, vertical: Dimension | None, heights: tuple[float, float] | None = None
+) -> dict[str, str]:
+    """Return the selectors of a query, with that of the vertical dimension, if `z` names one level.
+
+    Raises:
+        InvalidParameter: several levels are asked for, but not all of them.
+    """
+    selectors = dict(asked.selectors)
+    if vertical is None:
+        return selectors
+    text = asked.given.get(Z.name, "").strip()
+    if not text and heights is not None:
+        text = f"{heights[0]:.17g}/{heights[1]:.17g}"
+    if not text:
+        return selectors
+    return selectors | read_level(text, vertical, Z.name)
+
+
+def read_level(text: str, dimension: Dimension, parameter: str) -> dict[str, str]:
+    """Return the selector of one level of a dimension; none where a range `low/high` holds all of them.
+
+    Raises:
+        InvalidParameter: several levels are asked for, but not all of them.
+    """
+    if "/" not in text and "," not in text:
+        return {dimension.name: text}
+    ends = text.split("/")
+    numbers = [float(value) for value in dimension.values if isinstance(value, int | float)]
+    if len(ends) == 2 and "," not in text and len(numbers) == len(dimension.values):
+        low, high = sorted(_end(end, parameter) for end in ends)
+        inside = [level for level in numbers if low <= level <= high]
+        if len(inside) == len(numbers):
+            return {}
+        if len(inside) == 1:
+            return {dimension.name: repr(inside[0])}
+    shown = ", ".join(map(str, dimension.values[:12]))
+    raise InvalidParameter(
+        parameter,
+        f"{dimension.name} {text[:80]} is neither one level nor all of them.",
+        accepted=f"one of {shown}, or none for all",
+    )
+
+
+def _end(text: str, parameter: str) -> float:
+    return float(text) if text in ("inf", "-inf") else parse_number(text, parameter)
+
+
+def read_page(items: Iterable[tuple[str, str]], known: Iterable[Parameter]) -> dict[str, str]:
+    """Read the parameters of a document.
+
+    Raises:
+        InvalidParameter: one is unknown, or given twice.
+    """
+    given = read_once(items)
+    names = [parameter.name for parameter in known]
+    for name in given:
+        if name not in names:
+            raise InvalidParameter(
+                name, f"There is no parameter {name[:80]!r} here.", accepted=", ".join(names)
+            )
+    return given
+
+
+def read_count(
+    given: Mapping[str, str], parameter: Parameter, default: int, lowest: int, highest: int
+) -> int:
+    """Read a whole number.
+
+    Raises:
+        InvalidParameter: it is none, or outside of `lowest` to `highest`.
+    """
+    text = given.get(parameter.name)
+    if text is None:
+        return default
+    if text.isascii() and text.isdigit() and len(text) < 10 and lowest <= int(text) <= highest:
+        return int(text)
+    raise InvalidParameter(
+        parameter.name,
+        f"{parameter.name}={text[:80]} is not possible.",
+        accepted=f"a whole number from {lowest} to {highest}",
+    )
+
+
+def require(asked: Asked, kind: str) -> None:
+    """Refuse a request without the coordinates of its query, before anything is opened for it.
+
+    Raises:
+        InvalidParameter: they are missing.
+    """
+    first = PARAMETERS[kind][0]
+    if not asked.given.get(first.name, "").strip():
+        raise InvalidParameter(
+            first.name, f"The parameter {first.name!r} is missing.", accepted=f"{first.name}={first.example}"
+        )
+
+
+def asks_height(asked: Asked) -> bool:
+    """Tell whether a vertical dimension matters."""
+    return Z.name in asked.given or asked.given.get(BBOX.name, "").count(",") == 5
+
+
+def degrees(bounds: Bounds, crs: CRS | None) -> Bounds | None:
+    """Return a box in degrees; None where it has none, or its CRS is that of a grid."""
+    return None if crs is None else degrees_of(bounds, crs)
+
+
+@contextmanager
+def edr_names() -> Iterator[None]:
+    """Call parameters in errors as EDR does."""
+    try:
+        yield
+    except InvalidParameter as error:
+        if error.parameter not in _RENAMED:
+            raise
+        raise InvalidParameter(_RENAMED[error.parameter], error.detail, accepted=error.accepted) from error

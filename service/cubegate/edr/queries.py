@@ -1,0 +1,136 @@
+"""EDR queries as queries of a cube, and what is made of the loaded answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+from pyproj import CRS
+
+from cubegate.edr.description import Dimension
+from cubegate.edr.parameters import Asked, read_bbox, read_height, read_points
+from cubegate.errors import BudgetExceeded, InvalidParameter
+from cubegate.query.area import Area, clip_to_area
+from cubegate.query.crs import same_crs
+from cubegate.query.cube import CubeQuery
+from cubegate.query.filtering import AnyQuery
+from cubegate.query.grid import Grid
+from cubegate.query.interval import iso, parse_interval
+from cubegate.query.placing import placed_in
+from cubegate.query.position import PositionQuery
+from cubegate.query.selection import Selection, Shape
+from cubegate.query.trajectory import Line, at_times, nearest_times, trace, without_asked
+
+
+@dataclass(frozen=True)
+class Query:
+    """A query of a cube.
+
+    Attributes:
+        finish: makes the answer of what the query loads.
+        options: for the output format.
+        copies: how many times what is loaded is in memory, at most.
+    """
+
+    query: AnyQuery
+    shape: Shape
+    finish: Callable[[Selection], Selection] = field(default=lambda loaded: loaded)
+    options: Mapping[str, Any] = field(default_factory=dict)
+    copies: int = 1
+
+
+def position_query(asked: Asked, vertical: Dimension | None, limit: int) -> Query:
+    """Make the query for the points of `coords`.
+
+    Raises:
+        InvalidParameter: they are malformed.
+        BudgetExceeded: there are more than `limit`.
+    """
+    points = read_points(asked)
+    if len(points.x) > limit:
+        raise BudgetExceeded(
+            {"points": len(points.x)}, {"points": limit}, f"Ask for up to {limit:,} points at a time."
+        )
+    query = PositionQuery(points, selectors=read_height(asked, vertical), **asked.common)
+    return Query(query, "points" if points.many else "series", partial(placed_in, crs=asked.target_crs))
+
+
+def area_query(asked: Asked, area: Area, grids: Sequence[Grid], vertical: Dimension | None) -> Query:
+    """Make the query for the box around polygons, of which the cells outside are then missing."""
+    target = _target(asked.target_crs, grids)
+    # what is resampled lies on the grid of the answer, in the polygons' own CRS
+    bounds, crs = area.box(grids[0].crs) if target is None and len(grids) == 1 else (area.bounds, area.crs)
+    query = CubeQuery(bounds, crs, selectors=read_height(asked, vertical), target_crs=target, **asked.common)
+    return Query(query, "cube", partial(clip_to_area, area=area), copies=2)
+
+
+def cube_query(asked: Asked, grids: Sequence[Grid], vertical: Dimension | None) -> Query:
+    """Make the query for a box.
+
+    Raises:
+        InvalidParameter: `bbox` is missing or malformed.
+    """
+    geographic = grids[0].geographic if asked.crs is None else bool(asked.crs.is_geographic)
+    bounds, heights = read_bbox(asked, required=True, geographic=geographic)
+    query = CubeQuery(
+        bounds,
+        asked.crs,
+        selectors=read_height(asked, vertical, heights),
+        target_crs=_target(asked.target_crs, grids),
+        **asked.common,
+    )
+    return Query(query, "cube")
+
+
+def trajectory_query(
+    asked: Asked,
+    line: Line,
+    grids: Sequence[Grid],
+    *,
+    times: Sequence[str],
+    vertical: Dimension | None,
+    limit: int,
+) -> Query:
+    """Make the query for the cells along a line; `times` are those of the cube, for a line that has its own.
+
+    Raises:
+        InvalidParameter: the line does not meet the grids, or is at other times.
+        BudgetExceeded: it crosses more than `limit` cells.
+    """
+    path = trace(line, grids, limit)
+    query = PositionQuery(path.points, selectors=read_height(asked, vertical), **asked.common)
+    if path.seconds is None:
+        return Query(
+            query, "points", partial(_finish_path, wanted=None, crs=asked.target_crs), {"path": True}
+        )
+    wanted = nearest_times(_civil(times), path.seconds, line.parameter)
+    query = replace(query, interval=parse_interval(f"{iso(wanted.min())}/{iso(wanted.max())}"))
+    finish = partial(_finish_path, wanted=wanted, crs=asked.target_crs)
+    return Query(query, "points", finish, {"path": True}, copies=2)
+
+
+def _finish_path(
+    loaded: Selection, *, wanted: np.ndarray[Any, np.dtype[np.datetime64]] | None, crs: CRS | None
+) -> Selection:
+    chosen = loaded if wanted is None else at_times(loaded, wanted)
+    return placed_in(without_asked(chosen), crs)
+
+
+def _civil(times: Sequence[str]) -> np.ndarray[Any, np.dtype[np.datetime64]]:
+    try:
+        return np.array([text.rstrip("Z") for text in times], "M8[ns]")
+    except ValueError:
+        raise InvalidParameter(
+            "coords",
+            "The times of this dataset are of another calendar than the civil one.",
+            accepted="LINESTRING(x y,x y) with datetime",
+        ) from None
+
+
+def _target(crs: CRS | None, grids: Sequence[Grid]) -> CRS | None:
+    """What to reproject to: nothing where the one grid is in that CRS already."""
+    own = grids[0].crs if len(grids) == 1 else None
+    return None if crs is None or (own is not None and same_crs(own, crs)) else crs
