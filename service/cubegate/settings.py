@@ -98,7 +98,8 @@ class CacheSettings(Section):
 class LimitSettings(Section):
     """What one query may cost, and how much a process takes on at once.
 
-    `deadline` bounds the time to the first byte and the longest stall after it. `queries` are worked
+    `tile_chunks` are what a tile, or as many pixels of a map, may read. `deadline` bounds the time to
+    the first byte and the longest stall after it. `queries` are worked
     at at a time, whose values take up to `memory`, and others wait; beyond `requests` in progress,
     waiting ones included, the answer is 503.
     """
@@ -107,6 +108,7 @@ class LimitSettings(Section):
     bytes: Size = 4 * 2**30
     cells: int = Field(200_000_000, ge=1)
     points: int = Field(1_000, ge=1)
+    tile_chunks: int = Field(256, ge=1)
     deadline: Duration = 60.0
     queries: int = Field(64, ge=1)
     memory: Size = Field(4 * 2**30, ge=1)

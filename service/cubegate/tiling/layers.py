@@ -1,0 +1,195 @@
+"""What of a cube can be drawn: its numeric variables on a grid, the cubes that hold them, and their times."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any, Protocol
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from pyproj import CRS
+
+from cubegate.errors import CubegateError, InvalidParameter
+from cubegate.query.budget import Limits, Plan
+from cubegate.query.crs import name_crs
+from cubegate.query.cube import CubeQuery
+from cubegate.query.footprint import Footprint
+from cubegate.query.in_thread import in_thread
+from cubegate.query.merged_times import merge_times
+from cubegate.query.variables import GridSettings
+
+DRAWN_KINDS = "biuf"
+_MOST_NAMED = 50
+
+
+class Source(Protocol):
+    """A cube with a store of its own."""
+
+    @property
+    def id(self) -> str:
+        """The collection's id."""
+        ...
+
+    @property
+    def grid_settings(self) -> GridSettings:
+        """What is configured of its grids."""
+        ...
+
+    async def dataset(self, group: str = "") -> xr.Dataset:
+        """Return the dataset of one group."""
+        ...
+
+    async def plan(self, group: str, query: CubeQuery, limits: Limits) -> Plan:
+        """Make a query ready and price it."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """One variable of one cube."""
+
+    source: Source
+    dataset: xr.Dataset
+    name: str
+    footprint: Footprint
+
+    @property
+    def variable(self) -> xr.Variable:
+        """The variable, lazy."""
+        return self.dataset.variables[self.name]
+
+    @property
+    def times(self) -> NDArray[Any] | None:
+        """Its dates in file order; None where it has none."""
+        grid = self.footprint.grid
+        if grid.time is None or grid.time_dim not in self.variable.dims:
+            return None
+        times = self.dataset.variables[grid.time].values
+        return times if times.dtype.kind in "MO" else None
+
+
+@dataclass(frozen=True, eq=False)
+class Dimension:
+    """A dimension beyond x, y and time, of which a picture shows one place: the texts that name each."""
+
+    name: str
+    values: tuple[str, ...]
+    units: str
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """One variable over all cubes that hold it; a place belongs to the first whose grid contains it."""
+
+    name: str
+    group: str
+    parts: tuple[Part, ...]
+
+    @property
+    def attributes(self) -> Mapping[str, Any]:
+        """The variable's CF attributes."""
+        return self.parts[0].variable.attrs
+
+    @property
+    def title(self) -> str:
+        """What a person calls the variable."""
+        return str(self.attributes.get("long_name") or self.attributes.get("standard_name") or self.name)
+
+    @property
+    def units(self) -> str:
+        """The units as declared; empty where there are none or the values are pure numbers."""
+        units = str(self.attributes.get("units", "")).strip()
+        return "" if units == "1" else units
+
+    @cached_property
+    def times(self) -> NDArray[Any] | None:
+        """All dates of all cubes, ascending, each once; None where the variable has no time."""
+        timed = [part.times for part in self.parts if part.times is not None]
+        if not timed:
+            return None
+        values = merge_times(timed).values
+        values = values[~np.isnat(values)] if values.dtype.kind == "M" else values
+        return np.unique(values) if values.size else None
+
+    @cached_property
+    def dimensions(self) -> tuple[Dimension, ...]:
+        """What else is to be chosen."""
+        first = self.parts[0]
+        grid = first.footprint.grid
+        known = {grid.x.name, grid.y.name, grid.time_dim}
+        return tuple(
+            _dimension(str(dim), size, first.dataset.variables.get(dim))
+            for dim, size in first.variable.sizes.items()
+            if dim not in known and size > 1
+        )
+
+
+def _dimension(name: str, size: int, coordinate: xr.Variable | None) -> Dimension:
+    if coordinate is None:
+        return Dimension(name, tuple(map(str, range(size))), "")
+    return Dimension(name, tuple(map(str, coordinate.values)), str(coordinate.attrs.get("units", "")))
+
+
+async def find_layers(sources: Sequence[Source], group: str) -> dict[str, Layer]:
+    """Return what can be drawn of the cubes of one collection, by name, in the order of the first of them.
+
+    Raises:
+        NotFound, InvalidMetadata, UpstreamError: a group cannot be opened.
+        InvalidParameter: nothing can be drawn.
+    """
+    found: dict[str, list[Part]] = {}
+    known: dict[str, CRS] = {}
+    problem: CubegateError | None = None
+    for source in sources:
+        dataset = await source.dataset(group)
+        parts, refused = await in_thread(partial(_find_parts, source, dataset, known))
+        problem = problem or refused
+        for part in parts:
+            found.setdefault(part.name, []).append(part)
+    if not found:
+        raise problem or InvalidParameter(
+            "variables", "None of the variables here are numbers on a grid.", accepted="another group"
+        )
+    return {name: Layer(name, group, tuple(parts)) for name, parts in found.items()}
+
+
+def _find_parts(
+    source: Source, dataset: xr.Dataset, known: dict[str, CRS]
+) -> tuple[list[Part], InvalidParameter | None]:
+    parts: list[Part] = []
+    problem = None
+    footprints: dict[tuple[Any, ...], Footprint] = {}
+    for name, variable in dataset.data_vars.items():
+        if variable.dtype.kind not in DRAWN_KINDS or variable.ndim < 2:
+            continue
+        try:
+            grid = source.grid_settings.find(dataset, str(name))
+            crs = grid.known_crs("variables")
+        except InvalidParameter as error:
+            problem = problem or error
+            continue
+        key = (grid.x.name, grid.y.name, grid.time, name_crs(crs))
+        if key not in footprints:
+            footprints[key] = Footprint(grid, known.setdefault(key[-1], crs))
+        parts.append(Part(source, dataset, str(name), footprints[key]))
+    return parts, problem
+
+
+def choose_layer(layers: Mapping[str, Layer], name: str | None, parameter: str = "variables") -> Layer:
+    """Return the layer of a name; without one, the first that varies in time, or the first.
+
+    Raises:
+        InvalidParameter: there is none, or several names are given.
+    """
+    if name is None:
+        varying = (layer for layer in layers.values() if layer.times is not None)
+        return next(varying, next(iter(layers.values())))
+    if name not in layers:
+        said = (
+            "A picture shows one variable." if "," in name else f"There is no variable {name[:80]!r} to draw."
+        )
+        raise InvalidParameter(parameter, said, accepted=", ".join(list(layers)[:_MOST_NAMED]))
+    return layers[name]

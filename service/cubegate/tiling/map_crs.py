@@ -1,0 +1,98 @@
+"""The coordinate reference systems of a map service, and where a layer lies in each."""
+
+from __future__ import annotations
+
+import functools
+import re
+
+import numpy as np
+from pyproj import CRS
+from pyproj.exceptions import ProjError
+
+from cubegate.query.crs import Bounds, find_places, lonlat, name_crs, parse_crs
+from cubegate.query.footprint import Footprint
+from cubegate.tiling.layers import Layer
+from cubegate.tiling.metadata import lonlat_bounds
+
+_COMMON = ("EPSG:4326", "CRS:84", "EPSG:3857", "EPSG:3413", "EPSG:3031", "EPSG:3995")
+_MOST_ZONES = 8
+# places along each side of each cube
+_PLACES = 65
+_MOST_PARTS = 64
+# degrees beyond a CRS's area of use where it still serves for maps
+_AROUND = 25.0
+_MERCATOR_LATITUDE = 85.06
+
+
+def known_crs(layer: Layer) -> dict[str, CRS]:
+    """Return the CRS in which a layer can be asked for, by code: its own first, then those that meet it."""
+    own = name_crs(layer.parts[0].footprint.crs)
+    found = {own: layer.parts[0].footprint.crs} if re.fullmatch(r"[A-Z]+:[0-9]+", own) else {}
+    for name in (*_COMMON, *_zones(lonlat_bounds(layer))):
+        found.setdefault(name, lonlat() if name == "CRS:84" else parse_crs(name))
+    return found
+
+
+def _zones(bounds: Bounds) -> list[str]:
+    """Name the UTM zones that a box in degrees touches, where they are few."""
+    west, south, east, north = bounds
+    first, last = (min(60, max(1, int((lon + 180) // 6) + 1)) for lon in (west, east))
+    if last - first >= _MOST_ZONES:
+        return []
+    hemispheres = [code for code, here in ((326, north > 0), (327, south < 0)) if here]
+    return [f"EPSG:{code}{zone:02}" for zone in range(first, last + 1) for code in hemispheres]
+
+
+def bounds_of(layer: Layer, crs: CRS) -> Bounds | None:
+    """Return the box in `crs` around the places of a layer that a map in it may show; None without any."""
+    found = [each for part in layer.parts[:_MOST_PARTS] if (each := _bounds(part.footprint, crs)) is not None]
+    if not found:
+        return None
+    sides = np.array(found)
+    west, south = sides[:, :2].min(axis=0).tolist()
+    east, north = sides[:, 2:].max(axis=0).tolist()
+    if crs.is_geographic and (west < -180 or east > 180):
+        west, east = -180.0, 180.0
+    return west, south, east, north
+
+
+def _bounds(footprint: Footprint, crs: CRS) -> Bounds | None:
+    west, south, east, north = footprint.grid.bounds
+    x, y = (
+        each.reshape(-1)
+        for each in np.meshgrid(np.linspace(west, east, _PLACES), np.linspace(south, north, _PLACES))
+    )
+    try:
+        lon, lat, known = find_places(footprint.crs, lonlat(), x, y)
+        lowest, highest = _latitudes(crs)
+        known &= (lat >= lowest) & (lat <= highest)
+        new_x, new_y, there = find_places(lonlat(), crs, lon[known], lat[known])
+    except ProjError:
+        return None
+    new_x, new_y = new_x[there], new_y[there]
+    if not new_x.size:
+        return None
+    if crs.is_geographic:
+        new_x = west_to_east(new_x)
+    return float(new_x.min()), float(new_y.min()), float(new_x.max()), float(new_y.max())
+
+
+def west_to_east(
+    longitudes: np.ndarray[tuple[int], np.dtype[np.float64]],
+) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Return longitudes from -180 to 180."""
+    turned: np.ndarray[tuple[int], np.dtype[np.float64]] = (longitudes + 180) % 360 - 180
+    # the eastern edge of the world
+    turned[(longitudes == 180.0)] = 180.0
+    return turned
+
+
+@functools.lru_cache(maxsize=64)
+def _latitudes(crs: CRS) -> tuple[float, float]:
+    """The latitudes that a CRS is for."""
+    if crs.to_epsg() == 3857:
+        return -_MERCATOR_LATITUDE, _MERCATOR_LATITUDE
+    area = crs.area_of_use
+    if area is None or crs.is_geographic:
+        return -90.0, 90.0
+    return max(area.south - _AROUND, -90.0), min(area.north + _AROUND, 90.0)
