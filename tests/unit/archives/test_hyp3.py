@@ -460,9 +460,6 @@ def test_zip_files_are_unpacked_and_the_rest_of_them_is_not(build, served, tmp_p
             compared(np.stack(expected))
 
 
-@pytest.mark.parametrize(
-    ("compress", "why"), [("packbits", "PackBits"), ("lzw", "its last strip has 10 rows")]
-)
 def test_a_zip_file_beside_its_own_files_is_not_unpacked(build, tmp_path):
     product, _ = write_product(tmp_path / "job", FIRST, 1, layers=("corr",))
     zipped(product, product / f"{FIRST}.zip")
