@@ -13,7 +13,7 @@ from xml.parsers import expat
 from cubegate.errors import InvalidReference
 
 MAX_NBYTES = 2**22
-_MAX_KEYS = 500
+_MAX_KEYS, _MAX_LEAVES = 500, 5_000
 _MAX_VALUE = 4_000
 _MAX_DEPTH = 32
 _UNFIT = re.compile(r"[^a-z0-9]+")
@@ -75,7 +75,7 @@ def read_parameters(data: bytes, name: str) -> dict[str, float | str]:
             said[_RENAMED.get(slug, slug)] = _value(value.strip())
     if not said:
         raise InvalidReference(f"{name} has no lines of the form Key: value.")
-    return _bounded(said, name)
+    return _bounded(said, name, _MAX_KEYS)
 
 
 def read_card4l(data: bytes, name: str) -> dict[str, float | str]:
@@ -95,7 +95,7 @@ def read_card4l(data: bytes, name: str) -> dict[str, float | str]:
         slug = f"card4l_{slug.removeprefix('card4l_')}"
         seen[slug] += 1
         found[slug if seen[slug] == 1 else f"{slug}_{seen[slug]}"] = _value(text)
-    return _bounded(found, name)
+    return _bounded(found, name, _MAX_LEAVES)
 
 
 def _text(data: bytes, name: str) -> str:
@@ -119,9 +119,9 @@ def _value(text: str) -> float | str:
     return number if math.isfinite(number) else text[:_MAX_VALUE]
 
 
-def _bounded(said: dict[str, float | str], name: str) -> dict[str, float | str]:
-    if len(said) > _MAX_KEYS:
-        raise InvalidReference(f"{name} says over {_MAX_KEYS} things.")
+def _bounded(said: dict[str, float | str], name: str, most: int) -> dict[str, float | str]:
+    if len(said) > most:
+        raise InvalidReference(f"{name} says over {most:,} things.")
     return said
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ LAYERS: Mapping[str, tuple[str, str]] = {
     "ls_map": ("layover and shadow", "1"),
     "area": ("scattering area", "m2"),
 }
+_DOCUMENT = re.compile(r"(\.iso|\.stac|[._][a-z0-9_.-]*(card4l|nrb|ard))?\.(xml|json)")
 _RESERVED = frozenset({"y", "x", "band", "spatial_ref", "time", "pair"})
 
 
@@ -81,6 +83,10 @@ class Product:
     def direction(self) -> str | None:
         """ASCENDING or DESCENDING, where the product tells it."""
         said = str(self.said.get("reference_pass_direction", "")).upper()
+        heading = self.said.get("heading")
+        if not said and isinstance(heading, float):
+            # older parameter files have the heading alone, degrees from north
+            said = "ASCENDING" if abs((heading + 180) % 360 - 180) < 90 else "DESCENDING"
         return said or self.name.direction
 
     def _moment(self, named: np.datetime64, granule: str) -> np.datetime64:
@@ -129,11 +135,8 @@ def group_files(urls: Iterable[str]) -> tuple[list[Product], dict[str, str]]:
 
 
 def _is_document(rest: str) -> bool:
-    lower = rest.lower()
-    # each picture and layer has XML for GIS of its own
-    return lower.endswith((".xml", ".json")) and not lower.endswith(
-        (".tif.xml", ".png.xml", ".aux.xml", ".kmz.xml", ".jpg.xml")
-    )
+    # each picture and layer has XML for GIS of its own, which is none
+    return _DOCUMENT.fullmatch(rest.lower()) is not None
 
 
 def without_repeats(products: Sequence[Product]) -> tuple[list[Product], dict[str, str]]:

@@ -31,6 +31,7 @@ from cubegate.archives.hyp3_names import (
     time_of_granule,
 )
 from cubegate.archives.hyp3_parameters import read_card4l, read_parameters
+from cubegate.archives.hyp3_products import Product, group_files
 from cubegate.archives.hyp3_zips import unpack, unpacked
 from cubegate.cli import main
 from cubegate.errors import InvalidReference
@@ -473,6 +474,20 @@ def test_other_files_are_no_parameter_files(data):
         read_parameters(data, "x.txt")
 
 
+@pytest.mark.parametrize(("heading", "direction"), [(-13.2, "ASCENDING"), (-167.9, "DESCENDING"), (346.8, "ASCENDING"),
+                                                    (192.1, "DESCENDING")])  # fmt: skip
+def test_a_heading_tells_the_direction(heading, direction):
+    product = Product(split_file_name(FIRST)[0], {}, said={"heading": heading})
+    assert product.direction == direction
+
+
+def test_documents_of_single_pictures_are_none_of_the_product():
+    names = [".xml", ".iso.xml", "_card4l.xml", ".NRB.json", ".tif.xml", "_VV.tif.xml", "_rgb.png.aux.xml",
+             "_shape.shp.xml", "_inc_map.tif.xml"]  # fmt: skip
+    (product,), _ = group_files([f"s3://a/{FIRST}{rest}" for rest in ("_corr.tif", *names)])
+    assert {url.removeprefix(f"s3://a/{FIRST}") for url in product.documents} == set(names[:4])
+
+
 def test_parameters_are_bounded():
     with pytest.raises(InvalidReference, match="over 500 things"):
         read_parameters("".join(f"key {n}: {n}\n" for n in range(501)).encode(), "x.txt")
@@ -492,7 +507,7 @@ def test_card4l_metadata_are_the_leaves_of_xml_and_the_properties_of_json():
         ("x.xml", b'<!DOCTYPE a [<!ENTITY b SYSTEM "file:///etc/passwd">]><a>&b;</a>'),
         ("x.xml", b"<a>" * 100 + b"</a>" * 100),
         ("x.xml", b"<a><b>"),
-        ("x.xml", b"<a>" + b"".join(b"<b%d>1</b%d>" % (n, n) for n in range(600)) + b"</a>"),
+        ("x.xml", b"<a>" + b"".join(b"<b%d>1</b%d>" % (n, n) for n in range(5_001)) + b"</a>"),
         ("x.json", b"[1]"),
         ("x.json", b'{"properties": 5}'),
         ("x.json", b"[" * 10**5),
