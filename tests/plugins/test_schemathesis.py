@@ -32,6 +32,18 @@ OPERATIONS = [
     ("/datasets/{dataset_id}/subset", "GET"),
     ("/datasets/{dataset_id}/estimate", "GET"),
     ("/datasets/{dataset_id}/description", "GET"),
+    ("/edr", "GET"),
+    ("/edr/conformance", "GET"),
+    ("/edr/api", "GET"),
+    ("/edr/collections", "GET"),
+    ("/edr/collections/{collection_id}", "GET"),
+    ("/edr/collections/{collection_id}/position", "GET"),
+    ("/edr/collections/{collection_id}/area", "GET"),
+    ("/edr/collections/{collection_id}/cube", "GET"),
+    ("/edr/collections/{collection_id}/trajectory", "GET"),
+    ("/edr/collections/{collection_id}/coverage", "GET"),
+    ("/edr/collections/{collection_id}/coverage/domainset", "GET"),
+    ("/edr/collections/{collection_id}/coverage/rangetype", "GET"),
     ("/healthz", "GET"),
     ("/readyz", "GET"),
     ("/metrics", "GET"),
@@ -47,12 +59,30 @@ CHECKS = [
 # Values that reach the code behind the parsers, which arbitrary text hardly does: right ones and nearly right ones.
 PLAUSIBLE = {
     "dataset_id": ["stack", "stack", "stack", "stack@1", "none"],
+    "collection_id": ["stack", "stack", "stack", "stack@1", "none"],
+    "parameter-name": ["height", "flag", "height,flag", "days", "x", "none", "", ",", "spatial_ref"],
+    "properties": ["height", "flag", "height,flag", "sensor", "x", "none", "", ","],
+    "z": ["0", "500", "1/2", "1,2", "R5/1/2", "x", ""],
+    "subset": [
+        "Lat(36.13:36.15),Lon(-117:-116.99)", "x(500000:500300)", "y(*:3999910)", 'time("2020-01-01":"2020-01-13")', "time(2020-01-13)",
+        "Lat(36.14)", "Lat(36.14:36.14),x(1:2)", "Lon(170:-170),Lat(-90:90)", "x(5:1)", "x(nan:inf)", "x()", "x(:)", "x(*)", "none(1)", "x(1:2", "", ",",
+        "x(500000:500300),x(1:2)", "E(500000:500300),N(3999700:*)", 'x("a":"b")', "time(2021:2020)", "(((((",
+    ],
+    "subset-crs": ["EPSG:32611", "native", "OGC:CRS84", "EPSG:3413", "none"],
+    "limit": ["1", "50", "100", "101", "0", "-1", "x", "", "1e9"],
+    "offset": ["0", "1", "5", "-1", "x", "99999999999999999999"],
     "key": ["zarr.json", ".zmetadata", "height/0.0.0", "height/c/1/1/1", "height/9.9.9", "height/", "x", "..", "height/c/-1"],
     "lon": ["-117", "-116.995", "243.005", "0", "181", "361", "nan", "inf", "1e400", "-0", "", "1,2", "\u0663"],
     "lat": ["36.14", "36.1", "90", "-90", "91", "nan", "1e-320", "-1e308", " 36.14"],
     "x": ["500090", "500000", "500719.99", "0", "1e308", "-inf", "5e5", "0x10"],
     "y": ["3999910", "4000000", "0", "NaN", "1_000"],
-    "coords": ["POINT(-117 36.14)", "POINT(500090 3999910)", "POINT EMPTY", "POINT(1 2 3)", "POINT(nan 1)", "LINESTRING(0 0,1 1)", "POINT("],
+    "coords": ["POINT(-117 36.14)", "POINT(500090 3999910)", "POINT EMPTY", "POINT(1 2 3)", "POINT(nan 1)", "LINESTRING(0 0,1 1)", "POINT(",
+        "MULTIPOINT((-117 36.14),(-116.999 36.14))", "MULTIPOINT(-117 36.14,0 0)", "LINESTRING(-117 36.14,-116.995 36.142)", "LINESTRING(-180 0,180 0)",
+        "LINESTRINGM(-117 36.14 1578000000,-116.995 36.142 1578700000)", "LINESTRING M(-117 36.14 0,-116.995 36.142 9e99)", "LINESTRING(0 0)",
+        "LINESTRINGZ(-117 36.14 1,-116.995 36.142 2)", "LINESTRING(-117 36.14,-117 36.14)", "LINESTRING(500000 4000000,500700 3999400)",
+        "POLYGON((-117 36.13,-116.99 36.13,-116.99 36.15,-117 36.13))", "POLYGON((500000 4000000,500700 3999400,500700 4000000,500000 4000000))",
+        "POLYGON((0 0,1 1,1 0,0 1,0 0))", "POLYGON((-180 -90,180 -90,180 90,-180 90,-180 -90))", "POLYGON((0 0,0 0,0 0,0 0))", "POLYGON(())", "POLYGON((",
+        "MULTIPOLYGON(((-117 36.13,-116.99 36.13,-116.99 36.15,-117 36.13)))", "POLYGON((-117 36.14,-116.99999 36.14,-117 36.14001,-117 36.14))", ""],
     "crs": ["EPSG:4326", "EPSG:32611", "native", "OGC:CRS84", "EPSG:3413", "EPSG:5773", "EPSG:999999", "+proj=utm", "{}", ""],
     "bbox": [
         "-117,36.13,-116.99,36.15", "500000,3999700,500300,4000000", "170,36,-170,37", "1,1,1,1", "0,0,0", "-180,-90,180,90",
@@ -69,7 +99,7 @@ PLAUSIBLE = {
     "mask": [
         "flag", "flag=1", "flag!=1,height>0", "height<=-1e300", "height", "flag>=0.5", "flag=1d", "sensor", "none", "height>'x'", "<1", "",
     ],
-    "f": ["json", "csv", "covjson", "netcdf", "geotiff", "parquet", "png", "xml", "JSON", ""],
+    "f": ["html", "geojson", "GeoJSON", "CoverageJSON", "json", "csv", "covjson", "netcdf", "geotiff", "parquet", "png", "xml", "JSON", ""],
     "compress": ["0", "4", "9", "10", "-1", "x", "1e1", ""],
     "group": ["", "/", "none", ".."],
 }  # fmt: skip
@@ -96,11 +126,36 @@ BOXES = [
         "mask": "flag!=0,height>-9",
     },
 ]
+EDR = {
+    "position": [
+        {"coords": "POINT(-116.999 36.142)"},
+        {"coords": "MULTIPOINT((-116.999 36.142),(-116.998 36.142))", "f": "geojson", "parameter-name": "height"},
+        {"coords": "POINT(500090 3999910)", "crs": "native", "parameter-name": "height", "mask": "flag", "f": "csv"},
+    ],
+    "area": [
+        {"coords": "POLYGON((-117 36.141,-116.994 36.141,-116.994 36.144,-117 36.141))", "parameter-name": "height", "datetime": "2020-01-13"},
+        {"coords": "POLYGON((500000 4000000,500200 3999800,500200 4000000,500000 4000000))", "crs": "EPSG:32611", "f": "netcdf"},
+    ],
+    "cube": [
+        {"bbox": "-117,36.142,-116.996,36.144", "parameter-name": "height"},
+        {"bbox": "500000,3999700,500200,4000000", "crs": "EPSG:32611", "f": "geotiff", "parameter-name": "height"},
+    ],
+    "trajectory": [
+        {"coords": "LINESTRING(500000 3999800,500050 3999810)", "crs": "EPSG:32611", "parameter-name": "height"},
+        {"coords": "LINESTRINGM(500000 3999800 1577900000,500050 3999810 1578700000)", "crs": "EPSG:32611", "f": "csv"},
+    ],
+    "coverage": [
+        {"subset": "x(500000:500300),y(3999700:*)", "properties": "height"},
+        {"subset": "Lat(36.142:36.144),Lon(-117:-116.996)", "f": "netcdf", "properties": "height"},
+        {"bbox": "-117,36.142,-116.996,36.144", "properties": "flag", "datetime": "2020-01-13"},
+    ],
+}  # fmt: skip
 ANSWERED = {
     "GET /datasets/{dataset_id}/timeseries": POINTS,
     "GET /datasets/{dataset_id}/subset": BOXES,
     "GET /datasets/{dataset_id}/estimate": [*POINTS, *BOXES],
     "POST /datasets/{dataset_id}/timeseries": [{}],
+    **{f"GET /edr/collections/{{collection_id}}/{kind}": queries for kind, queries in EDR.items()},
 }
 BODIES = {
     "application/json": [
@@ -222,7 +277,8 @@ def test_the_requests_that_the_others_are_drawn_from_are_answered(schema, label)
     for query in ANSWERED[label]:
         for media_type in BODIES if operation.body else [None]:
             sent = {"media_type": media_type, "body": BODIES[media_type][0]} if media_type else {}
-            case = operation.Case(path_parameters={"dataset_id": "stack"}, query=query, **sent)
+            names = {parameter.name: "stack" for parameter in operation.path_parameters}
+            case = operation.Case(path_parameters=names, query=query, **sent)
             response = case.call()
             assert response.status_code == 200, (query, sent, response.text)
             case.validate_response(response, checks=CHECKS)
