@@ -55,6 +55,9 @@ DOCUMENT: dict[int | str, dict[str, Any]] = {
     },
     400: PROBLEM_RESPONSES[400],
 }
+INTERFACE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The document", "content": {documents.OPENAPI: {"schema": {"type": "object"}}}}
+}
 RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The values, in the format that `f` names"},
     206: {"description": "The asked byte range"},
@@ -108,7 +111,9 @@ class EDRPlugin(Plugin):
                 methods=["GET"],
                 summary=summary,
                 response_class=Response,
-                responses={**DOCUMENT, **(PROBLEM_RESPONSES if "{" in path else {})},
+                responses=INTERFACE
+                if path == "/api"
+                else {**DOCUMENT, **(PROBLEM_RESPONSES if "{" in path else {})},
                 openapi_extra={"parameters": [each.as_openapi() for each in known]},
             )
         for kind, make in QUERIES.items():

@@ -141,8 +141,8 @@ EDR = {
         {"bbox": "500000,3999700,500200,4000000", "crs": "EPSG:32611", "f": "geotiff", "parameter-name": "height"},
     ],
     "trajectory": [
-        {"coords": "LINESTRING(500000 3999800,500050 3999810)", "crs": "EPSG:32611", "parameter-name": "height"},
-        {"coords": "LINESTRINGM(500000 3999800 1577900000,500050 3999810 1578700000)", "crs": "EPSG:32611", "f": "csv"},
+        {"coords": "LINESTRING(500000 3999800,500040 3999802)", "crs": "EPSG:32611", "parameter-name": "height"},
+        {"coords": "LINESTRINGM(500000 3999800 1577900000,500040 3999802 1578700000)", "crs": "EPSG:32611", "f": "csv"},
     ],
     "coverage": [
         {"subset": "x(500000:500300),y(3999700:*)", "properties": "height"},
