@@ -80,7 +80,7 @@ def trace(line: Line, grids: Sequence[Grid], limit: int) -> Path:
 
     On one grid the cells are exactly those of the line, its edges drawn by points less than half a
     cell apart. Of several, a place belongs to the first grid that contains it. What of the line is
-    outside has no points. The point of a cell is in the middle of the line's way through it.
+    outside has no points. The point of a cell is about the middle of the line's way through it.
 
     Raises:
         InvalidParameter: the line does not meet the grids.
