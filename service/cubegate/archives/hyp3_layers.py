@@ -89,8 +89,7 @@ async def index_layers(
 
 async def _index(plan: Plan, product: str, layer: str, url: str, upstreams: Upstreams) -> Source:
     state = await upstreams.stat(url)
-    # of a file that was replaced since, nothing that was kept is used
-    part = Part(f"{product}_{layer} {state.validator}", url, _NO_TIME)
+    part = Part(f"{product}_{layer}", url, _NO_TIME)
     index = await read_part(plan, part, upstreams, upstreams.check)
     validator = state.validator or ""
     if isinstance(index, Index):
@@ -164,8 +163,7 @@ async def _copy(plan: Plan, placement: Placement, grid: Grid, upstreams: Upstrea
     local = local_path(source.url) or await fetch(source.url, upstreams, copies)
     copy = Copy(local, source.validator, source.layer, grid, placement.layout, placement.warped)
     path = await asyncio.to_thread(make_copy, copy, copies)
-    state = await upstreams.stat(path.as_uri())
-    part = Part(f"{path.name} {state.validator}", path.as_uri(), _NO_TIME)
+    part = Part(path.name, path.as_uri(), _NO_TIME)
     index = await read_part(plan, part, upstreams, upstreams.check)
     if isinstance(index, CubegateError):
         raise index

@@ -123,6 +123,26 @@ def test_pairs_on_one_grid_are_read_in_place(build, served, tmp_path, zarr_forma
         np.testing.assert_array_equal(cube["y"], NORTH - PIXEL * (np.arange(HEIGHT) + 0.5))
 
 
+def test_pairs_are_sorted_by_their_second_date_and_then_by_their_first(build, served, tmp_path, compared):
+    dates = [("20200101", "20200206"), ("20200113", "20200206"), ("20200125", "20200206"),
+             ("20200113", "20200125"), ("20191220", "20200113")]  # fmt: skip
+    written = {pair: write_product(tmp_path / "p", gamma_name(*pair, f"000{n}"), n, layers=("corr",))[1]["corr"]
+               for n, pair in enumerate(dates)}  # fmt: skip
+
+    code, report, _ = build(tmp_path / "p")
+
+    ordered = [dates[4], dates[3], dates[0], dates[1], dates[2]]
+    assert (code, [name[5:13] for name in report["granules"]]) == (0, [pair[0] for pair in ordered])
+    with served() as url, opened(f"{url}/zarr") as cube:
+        firsts = [f"{first[:4]}-{first[4:6]}-{first[6:]}" for first, _ in ordered]
+        np.testing.assert_array_equal(
+            cube["reference_time"].values.astype("M8[D]"), np.array(firsts, "M8[D]")
+        )
+        expected = np.stack([masked(written[pair]) for pair in ordered])
+        np.testing.assert_array_equal(cube["corr"].values, expected)
+        compared(expected)
+
+
 def test_pairs_have_their_dates_and_their_parameters(build, served, tmp_path):
     products = tmp_path / "products"
     write_product(products, FIRST, 1, baseline=-23.4, orbit=30647)
@@ -614,6 +634,24 @@ def test_copies_are_kept_checked_and_made_again_where_they_are_damaged(
                     masked(written[SECOND]["corr"][:-1])]  # fmt: skip
         np.testing.assert_array_equal(cube["corr"].values, np.stack(expected))
         compared(np.stack(expected))
+
+
+def test_of_a_geotiff_that_was_replaced_since_nothing_is_used(build, served, tmp_path, monkeypatch):
+    product, _ = write_product(tmp_path / "p", FIRST, 1, layers=("corr",))
+
+    def killed(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cubegate.conversions.hyp3.place_sources", killed)
+    assert build(tmp_path / "p")[0] == 130
+    monkeypatch.undo()
+    fresh = layer_values("corr", 99)
+    write_tiff(product / f"{FIRST}_corr.tif", fresh, compress="lzw", blockxsize=64)
+
+    assert build(tmp_path / "p")[0] == 0
+
+    with served() as url, opened(f"{url}/zarr-plain") as cube:
+        np.testing.assert_array_equal(cube["corr"].values[0], masked(fresh))
 
 
 def test_a_build_that_was_killed_goes_on_and_a_replaced_file_is_read_again(
