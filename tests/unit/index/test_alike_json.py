@@ -79,8 +79,47 @@ def test_all_of_them_are_what_the_reader_of_any_file_makes_of_them(slow, compact
     assert len(slow) == 1
 
 
+def test_numbers_of_any_size_are_read(slow):
+    reader, random = AlikeReader(), np.random.default_rng(1)
+    for number in range(20):
+        document = references(number)
+        ranges = [value for value in document["refs"].values() if isinstance(value, list)]
+        for each in ranges:
+            each[1:] = [
+                int(random.integers(0, 10 ** random.integers(1, 19))),
+                int(random.integers(1, min(10 ** random.integers(1, 11), 2**32 - 1))),
+            ]
+        # the smallest and the largest of them
+        ranges[3][1:], ranges[5][1:] = [0, 1], [10**18 - 1, 2**32 - 2]
+        data = written(document)
+        index, expected = read(reader, data), right(data)
+        assert content_hash(index.content) == expected.version
+    assert len(slow) == 1
+
+
+def with_range(offset, length):
+    document = references(1)
+    document["refs"]["a/1.2"][1:] = [offset, length]
+    return written(document)
+
+
+def test_numbers_too_large_to_be_read_at_once_are_read():
+    for data in (with_range(10**18, 5), with_range(2**63 - 1, 5)):
+        reader = AlikeReader()
+        read(reader, written(references(0)))
+        assert content_hash(read(reader, data).content) == right(data).version
+
+
 def _more_of_another_object(found):
     found["a/0.1"][0] = "http://host/data/other.nc"
+
+
+def _one_of_another_object_with_as_long_a_name(found):
+    found["a/0.1"][0] = "http://host/data/granule7.nc"
+
+
+def _one_of_another_object_at_the_end(found):
+    found["narrow/0.6"][0] = "http://hast/data/granule1.nc"
 
 
 def _another_grid(found):
@@ -116,7 +155,8 @@ def _another_name(found):
 
 
 CHANGES = [
-    _more_of_another_object, _another_grid, _one_less, _one_inlined, _a_whole_object, _other_order,
+    _more_of_another_object, _one_of_another_object_with_as_long_a_name, _one_of_another_object_at_the_end,
+    _another_grid, _one_less, _one_inlined, _a_whole_object, _other_order,
     _another_document, _an_object, _another_name,
 ]  # fmt: skip
 
@@ -134,6 +174,19 @@ def test_what_differs_in_more_than_numbers_is_read_too(change):
     assert content_hash(read(reader, data).content) == right(data).version
 
 
+@pytest.mark.parametrize("more", range(8))
+def test_each_letter_of_an_address_counts(more):
+    reader, url = AlikeReader(), "http://host/data/granule{}" + "x" * more + ".nc"
+    read(reader, written(references(0, url=url)))
+    document = references(1, url=url)
+    for place, change in {"a/0.1": (-1, "d"), "a/1.1": (12, "q"), "group/b/1.4": (24, "7")}.items():
+        changed, letters = copy.deepcopy(document), list(document["refs"][place][0])
+        letters[change[0]] = change[1]
+        changed["refs"][place][0] = "".join(letters)
+        data = written(changed)
+        assert content_hash(read(reader, data).content) == right(data).version
+
+
 def _texts():
     whole = json.dumps(references(1))
     first = references(1)["refs"]["a/0.0"]
@@ -141,11 +194,18 @@ def _texts():
     for number in ("-1", "1.5", "1e3", "007", "9" * 30, "true", '"1"', "null", ""):
         yield whole.replace(shown, json.dumps(first[:1])[:-1] + f", {number}, 5]")
         yield whole.replace(shown, json.dumps(first[:1])[:-1] + f", 5, {number}]")
+    for offset, length in [(2**63, 5), (5, 2**32 - 1), (5, 10**18), (5, 10**10), (5, 0)]:
+        yield whole.replace(shown, json.dumps([*first[:1], offset, length]))
     yield whole.replace(shown, json.dumps([*first, 3]))
     yield whole.replace(shown, json.dumps(first[:2]))
     yield whole.replace(shown, json.dumps([first]))
     yield whole.replace(shown, json.dumps({"nested": first}))
     yield whole.replace(shown, "[false]")
+    yield whole.replace(shown, shown[:-1] + "}")
+    yield whole.replace(shown, shown.replace(", ", " ,, "))
+    yield whole.replace(shown, shown[:-1])
+    for stop in ("; ", " ", "  ", ": ", ". "):
+        yield whole.replace(shown, stop.join(shown.rsplit(", ", 1)))
     yield whole.replace(shown, json.dumps(alike_json._MARK))
     yield whole.replace('"a/0.1"', '"a/0.0"')
     yield whole.replace('"a/0.1"', '"a/9.9"')

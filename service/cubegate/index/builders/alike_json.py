@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from cubegate.errors import InvalidReference
 from cubegate.index.builders.alike_references import AlikeReferences
+from cubegate.index.builders.decimal_numbers import MOST_DIGITS, WORD, decimals_before, words_at
 from cubegate.index.builders.json_members import Members, read_all_members
 from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json
 from cubegate.index.index import Index
@@ -25,16 +26,21 @@ from cubegate.index.table import WHOLE_OBJECT
 _LARGEST = 2**23
 _GZIP = b"\x1f\x8b"
 _FIRST = re.compile(rb'\[\s*"[^"\\]+"\s*,\s*(?=\d)')
+_NUMBERS = rb"(?:0|[1-9]\d{0,17}), ?[1-9]\d{0,9}\]"
 _KEY = re.compile(rb'\s*,\s*"([^"\\\x00-\x1f]+)"\s*:\s*')
+_LONGEST_KEY = 256
+# bytes at a time, so that no work needs memory that the system must clear first
+_BLOCK = 2**17
 _REFS = "refs"
-_WORD = 8
-_MOST_DIGITS = 18
+# what is read of a text before its first number; no address is shorter
+_SHORTEST_HEAD = 3 * WORD
+_LONGEST_NUMBERS = 2 * MOST_DIGITS
 # stands where the range of a chunk stood
 _MARK = [7305216849501372]
 _MARK_TEXT = b"[7305216849501372]"
 
-_Bytes = NDArray[np.uint8]
 _Numbers = NDArray[np.int64]
+_Words = NDArray[np.uint64]
 
 
 class AlikeReader:
@@ -51,60 +57,15 @@ class AlikeReader:
         Raises:
             InvalidReference, CubegateError: as `build_from_kerchunk_json` does.
         """
-        found = _find_ranges(data)
-        if found is not None and self._pattern is not None:
-            index = self._pattern.read(found, base_url, check_url)
+        text = _text(data)
+        if text is not None and self._pattern is not None:
+            index = self._pattern.read(text, base_url, check_url)
             if index is not None:
                 return index
         index = build_from_kerchunk_json(data, base_url=base_url, check_url=check_url)
-        if found is not None:
-            self._pattern = _learn(found)
+        if text is not None:
+            self._pattern = _learn(text)
         return index
-
-
-@dataclass(frozen=True)
-class _Ranges:
-    """The chunk references of one file that name the object that the first one names.
-
-    `text` is the file; `starts` and `ends` are where each [url, offset, length] begins and ends in it.
-    """
-
-    text: bytes | bytearray
-    url: str
-    starts: _Numbers
-    ends: _Numbers
-    offset: _Numbers
-    length: _Numbers
-
-    @property
-    def gaps(self) -> tuple[_Numbers, _Numbers]:
-        """Where what stands before each of them begins and ends."""
-        return np.concatenate([[0], self.ends[:-1]]), self.starts
-
-
-def _find_ranges(data: bytes) -> _Ranges | None:
-    """Find all references to the object that is named first; None where their looks do not tell them."""
-    text = _text(data)
-    first = None if text is None else _FIRST.search(text)
-    if text is None or first is None or len(first[0]) < _WORD:
-        return None
-    head = bytes(first[0])
-    held = np.frombuffer(text, np.uint8)
-    starts = np.flatnonzero(held == ord("["))
-    starts = starts[_begin_with(held, starts, head)]
-    closing = np.flatnonzero(held == ord("]"))
-    places = np.searchsorted(closing, starts)
-    if not len(closing) or places[-1] >= len(closing):
-        return None
-    numbers, ends = starts + len(head), closing[places]
-    commas = np.flatnonzero(held == ord(","))
-    middle = commas[np.minimum(np.searchsorted(commas, numbers), len(commas) - 1)]
-    spaces = (held[np.minimum(middle + 1, len(held) - 1)] == ord(" ")).astype(np.int64)
-    offset, length = _whole_numbers(held, numbers, middle), _whole_numbers(held, middle + 1 + spaces, ends)
-    if offset is None or length is None or not ((length > 0) & (length < WHOLE_OBJECT)).all():
-        return None
-    url = head[head.index(b'"') + 1 : head.rindex(b'"')].decode("ascii", "replace")
-    return None if "\ufffd" in url else _Ranges(text, url, starts, ends + 1, offset, length)
 
 
 def _text(data: bytes | bytearray) -> bytes | bytearray | None:
@@ -122,38 +83,28 @@ def _text(data: bytes | bytearray) -> bytes | bytearray | None:
     return data if len(data) <= _LARGEST and data.isascii() else None
 
 
-def _begin_with(held: _Bytes, starts: _Numbers, head: bytes) -> NDArray[np.bool_]:
-    """Tell at which of `starts` stands `head`."""
-    same = np.ones(len(starts), bool)
-    for at in [*range(0, len(head) - _WORD, _WORD), len(head) - _WORD]:
-        word = np.frombuffer(head[at : at + _WORD], np.uint64)[0]
-        same &= _words(held, starts + at) == word
-    return same
+def _head(text: bytes | bytearray) -> bytes | None:
+    """The first range up to its first number; None where there is none that could be told from others."""
+    first = _FIRST.search(text)
+    head = b"" if first is None else bytes(first[0])
+    return head if len(head) >= _SHORTEST_HEAD and head.isascii() else None
 
 
-def _words(held: _Bytes, starts: _Numbers) -> NDArray[np.uint64]:
-    """The eight bytes from each of `starts` on."""
-    # one word from each byte on, so that they overlap
-    every: NDArray[np.uint64] = np.ndarray((len(held) - _WORD + 1,), np.uint64, held.data, strides=(1,))
-    return every[np.minimum(starts, len(every) - 1)]
+@dataclass(frozen=True)
+class _Ranges:
+    """Chunk references of one file that name the object that the first one names.
 
+    `text` is the file, and `starts` and `ends` are where each [url, offset, length] begins and ends in it.
+    """
 
-def _whole_numbers(held: _Bytes, starts: _Numbers, ends: _Numbers) -> _Numbers | None:
-    """Read the decimal numbers between `starts` and `ends`; None where one is not written as JSON has it."""
-    digits = ends - starts
-    most = int(digits.max(initial=0))
-    if int(digits.min(initial=1)) < 1 or most > _MOST_DIGITS:
-        return None
-    if ((held[starts] == ord("0")) & (digits > 1)).any():
-        return None
-    values = np.zeros(len(starts), np.int64)
-    for place in range(most):
-        inside = place < digits
-        digit = held[starts + np.where(inside, place, 0)] - np.uint8(ord("0"))
-        if (digit > 9).any():
-            return None
-        values = np.where(inside, values * 10 + digit, values)
-    return values
+    text: bytes | bytearray
+    starts: _Numbers
+    ends: _Numbers
+
+    @property
+    def gaps(self) -> tuple[_Numbers, _Numbers]:
+        """Where what stands before each of them begins and ends."""
+        return np.concatenate([[0], self.ends[:-1]]), self.starts
 
 
 @dataclass(frozen=True)
@@ -167,51 +118,125 @@ class _Kept:
 class _Pattern:
     """The keys of the ranges of one file, in their order.
 
-    `plain` are the numbers of those before which nothing but their key stands: `lengths` and `words`
-    are of this text. `keys` are of all of them.
+    `plain` are the numbers of those before which nothing but their key stands: `lengths` are of this text,
+    and `words` and `mask` its bytes as `_gap_words` returns them. `keys` are of all of them.
     """
 
-    def __init__(
-        self, keys: list[str], plain: _Numbers, lengths: _Numbers, words: NDArray[np.uint64]
-    ) -> None:
-        self._keys, self._plain, self._lengths, self._words = keys, plain, lengths, words
+    def __init__(self, keys: list[str], plain: _Numbers, lengths: _Numbers) -> None:
+        self._keys, self._plain, self._lengths = keys, plain, lengths
         self._others = np.setdiff1d(np.arange(len(keys)), plain)
         self._references = AlikeReferences(keys)
+        self._mask = _last_bytes(lengths)
+        self._words: _Words = np.zeros((0, 0), np.uint64)
 
-    def read(self, found: _Ranges, base_url: str, check_url: Callable[[str], None]) -> Index | None:
+    def learn(self, found: _Ranges) -> None:
+        """Take the text before each plain range of a file that is known to be valid."""
+        self._words = self._gap_words(found.text, found.starts)
+
+    def read(self, text: bytes | bytearray, base_url: str, check_url: Callable[[str], None]) -> Index | None:
         """Return the index of a file that has the keys of this pattern; None for another."""
-        if len(found.starts) != len(self._keys):
+        head = _head(text)
+        starts = None if head is None else self._starts(text, head)
+        if head is None or starts is None:
             return None
-        begins, ends = (each[self._plain] for each in found.gaps)
-        if not np.array_equal(ends - begins, self._lengths):
+        ends = self._ends(text, starts, len(head))
+        numbers = None if ends is None else _read_numbers(text, starts + len(head), ends)
+        if ends is None or numbers is None:
             return None
-        if not np.array_equal(_gap_words(found.text, begins, self._lengths), self._words):
+        if not np.array_equal(self._gap_words(text, starts), self._words):
             return None
-        kept = _read_others(found, self._others)
+        kept = _read_others(_Ranges(text, starts, ends + 1), self._others)
         if kept is None or kept.marked != [self._keys[number] for number in self._others.tolist()]:
             return None
-        ranges = (found.url, found.offset, found.length)
-        return self._references.index(kept.members, ranges, base_url=base_url, check_url=check_url)
+        url = head[head.index(b'"') + 1 : head.rindex(b'"')].decode("ascii")
+        return self._references.index(kept.members, (url, *numbers), base_url=base_url, check_url=check_url)
+
+    def _starts(self, text: bytes | bytearray, head: bytes) -> _Numbers | None:
+        """Where the ranges that begin with `head` do, if there are as many as this file has keys."""
+        starts = _find_brackets(text)
+        starts = starts[: np.searchsorted(starts, len(text) - len(head), "right")]
+        starts = starts[words_at(text, starts)[:, 0] == np.frombuffer(head[:WORD], np.uint64)[0]]
+        if len(starts) != len(self._keys) or starts[0] < self._mask.shape[1] * WORD:
+            return None
+        return starts if _all_begin_with(text, starts, head) else None
+
+    def _ends(self, text: bytes | bytearray, starts: _Numbers, skipped: int) -> _Numbers | None:
+        """Where the bracket that closes each range stands, before the key of the next one."""
+        ends = np.zeros(len(starts), np.int64)
+        ends[self._plain - 1] = starts[self._plain] - self._lengths - 1
+        for number in [*(self._others[1:] - 1).tolist(), len(starts) - 1]:
+            begin = int(starts[number]) + skipped
+            ends[number] = text.find(b"]", begin, begin + _LONGEST_NUMBERS + len(", ]"))
+        closed = (ends > starts + skipped).all() and (np.frombuffer(text, np.uint8)[ends] == ord("]")).all()
+        return ends if closed else None
+
+    def _gap_words(self, text: bytes | bytearray, starts: _Numbers) -> _Words:
+        """The text before each plain range, in words that end where it does."""
+        count = self._mask.shape[1]
+        return words_at(text, starts[self._plain] - count * WORD, count) & self._mask
 
 
-def _gap_words(text: bytes | bytearray, begins: _Numbers, lengths: _Numbers) -> NDArray[np.uint64]:
-    """All of the text from each of `begins` on, in words; the last may begin inside the one before."""
+def _find_brackets(text: bytes | bytearray) -> _Numbers:
+    """Where lists are opened in `text`, and strings that say so."""
     held = np.frombuffer(text, np.uint8)
-    count = -(-int(lengths.max(initial=_WORD)) // _WORD)
-    last = np.maximum(lengths - _WORD, 0)
-    return np.stack([_words(held, begins + np.minimum(at * _WORD, last)) for at in range(count)])
+    parts = [
+        np.flatnonzero(held[begin : begin + _BLOCK] == ord("[")) + begin
+        for begin in range(0, len(text), _BLOCK)
+    ]
+    return np.concatenate(parts)
 
 
-def _learn(found: _Ranges) -> _Pattern | None:
+def _all_begin_with(text: bytes | bytearray, starts: _Numbers, head: bytes) -> bool:
+    """Whether `head` stands at each of `starts`."""
+    count = len(head) // WORD
+    last = len(head) - WORD
+    words = np.frombuffer(head, np.uint64, count)
+    step = max(_BLOCK // len(head), 1)
+    return all(
+        (words_at(text, places, count) == words).all()
+        and (words_at(text, places + last) == np.frombuffer(head[last:], np.uint64)).all()
+        for places in (starts[begin : begin + step] for begin in range(0, len(starts), step))
+    )
+
+
+def _last_bytes(lengths: _Numbers) -> _Words:
+    """Return words of which the last `lengths` bytes are ones, and all before them zeros."""
+    size = -(-int(lengths.max(initial=1)) // WORD) * WORD
+    ones = np.arange(size) >= size - lengths[:, np.newaxis]
+    return (ones * np.uint8(255)).astype(np.uint8).view(np.uint64)
+
+
+def _read_numbers(
+    text: bytes | bytearray, starts: _Numbers, ends: _Numbers
+) -> tuple[_Numbers, _Numbers] | None:
+    """Read the offset and the length from `starts` to `ends`; None where one is not written so."""
+    held = np.frombuffer(text, np.uint8)
+    length, digits = decimals_before(text, ends)
+    begins = ends - digits
+    commas = begins - 1 - (held[begins - 1] == ord(" "))
+    offset, more = decimals_before(text, commas)
+    whole = (commas - more == starts) & (held[commas] == ord(","))
+    # a zero is the first digit of zero alone, which is no length
+    whole &= (held[begins] != ord("0")) & ((held[starts] != ord("0")) | (more == 1))
+    whole &= (digits > 0) & (digits <= MOST_DIGITS) & (more > 0) & (more <= MOST_DIGITS)
+    return (offset, length) if (whole & (length < WHOLE_OBJECT)).all() else None
+
+
+def _learn(text: bytes | bytearray) -> _Pattern | None:
     """Take the pattern of a file that is known to be valid."""
+    head = _head(text)
+    if head is None:
+        return None
+    places = [match.span() for match in re.finditer(re.escape(head) + _NUMBERS, text)]
+    found = _Ranges(text, *np.array(places, np.int64).reshape(-1, 2).T.copy())
     begins, ends = found.gaps
-    gaps = [found.text[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
-    matches = [_KEY.fullmatch(gap) if len(gap) >= _WORD else None for gap in gaps]
+    gaps = [text[begin:end] for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
+    matches = [_KEY.fullmatch(gap) if len(gap) <= _LONGEST_KEY else None for gap in gaps]
     # a first one stands behind the brace that opens the object
     plain = np.array([number for number, match in enumerate(matches) if match and number], np.int64)
     others = np.setdiff1d(np.arange(len(gaps)), plain)
-    kept = _read_others(found, others)
-    if kept is None or len(kept.marked) != len(others):
+    kept = _read_others(found, others) if places else None
+    if kept is None or found.starts[0] < _LONGEST_KEY:
         return None
     marked = iter(kept.marked)
     plain_numbers = set(plain.tolist())
@@ -219,17 +244,19 @@ def _learn(found: _Ranges) -> _Pattern | None:
         bytes(match[1]).decode() if match and number in plain_numbers else next(marked)
         for number, match in enumerate(matches)
     ]
-    lengths = (ends - begins)[plain]
-    return _Pattern(keys, plain, lengths, _gap_words(found.text, begins[plain], lengths))
+    pattern = _Pattern(keys, plain, (ends - begins)[plain])
+    pattern.learn(found)
+    return pattern
 
 
 def _read_others(found: _Ranges, others: _Numbers) -> _Kept | None:
     """Read the text of a file without its plain ranges, which leaves a JSON object."""
-    if _MARK_TEXT[1:-1] in found.text:
-        return None
     begins, ends = (each[others].tolist() for each in found.gaps)
     parts = [found.text[begin:end] + _MARK_TEXT for begin, end in zip(begins, ends, strict=True)]
-    text = b"".join([*parts, found.text[int(found.ends[-1]) :]]).decode("ascii")
+    joined = b"".join([*parts, found.text[int(found.ends[-1]) :]])
+    if joined.count(_MARK_TEXT[1:-1]) != len(others):
+        return None
+    text = joined.decode("ascii")
     try:
         batches = read_all_members(text, _REFS)
     except InvalidReference:
