@@ -16,6 +16,7 @@ import netCDF4
 import numpy as np
 import pytest
 import xarray as xr
+from tests.unit.serving_process import PATIENCE
 
 from cubegate.cli import main
 
@@ -71,8 +72,10 @@ def serving(*arguments, log=None, **environment):
     ) as process:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+                deadline = time.monotonic() + PATIENCE
                 while True:
                     assert process.poll() is None, process.stdout.read()
+                    assert time.monotonic() < deadline, "the server does not answer"
                     with contextlib.suppress(httpx.TransportError):
                         client.get("/healthz")
                         break
