@@ -68,13 +68,22 @@ def _interpolated(lattice: Lattice, crs: CRS, cell: tuple[float, float]) -> Plac
     true_x, true_y, known = _places(lattice.crs, crs, *np.meshgrid(lattice.x[columns], lattice.y[rows]))
     if not known.all():
         return None
-    off_x = down[rows] @ x @ across[columns].T - true_x
-    off_y = down[rows] @ y @ across[columns].T - true_y
+    off_x = _combined(down[rows], x, across[columns]) - true_x
+    off_y = _combined(down[rows], y, across[columns]) - true_y
     if crs.is_geographic:
         off_x = (off_x + TURN / 2) % TURN - TURN / 2
     if max(np.abs(off_x).max() / cell[0], np.abs(off_y).max() / cell[1]) > TOLERANCE:
         return None
-    return down @ x @ across.T, down @ y @ across.T
+    return _combined(down, x, across), _combined(down, y, across)
+
+
+def _combined(
+    down: NDArray[np.float64], nodes: NDArray[np.float64], across: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    # not a product of matrices, whose threads would wait for each other where all processors are busy
+    half = np.einsum("pi,ij->pj", down, nodes)
+    found: NDArray[np.float64] = np.einsum("pj,qj->pq", half, across)
+    return found
 
 
 def _spread(size: int) -> NDArray[np.intp]:
@@ -91,5 +100,5 @@ def _weights(size: int) -> NDArray[np.float64]:
     at_nodes = np.cos(np.outer(degree, angle))
     at_centres = np.cos(np.outer(np.arccos(centres), degree))
     scale = np.where(degree == 0, 1.0, 2.0) / NODES
-    weights: NDArray[np.float64] = (at_centres * scale) @ at_nodes
+    weights: NDArray[np.float64] = np.einsum("pi,ij->pj", at_centres * scale, at_nodes)
     return weights

@@ -15,7 +15,7 @@ from cubegate.tiling.places import find_pixels
 
 # cells read for one pixel, beyond which only every n-th is read
 MOST_CELLS_A_PIXEL = 4
-FEWEST_CELLS = 2**20
+FEWEST_CELLS = 2**22
 # cells between two that are needed, which are read along with them
 SMALL_GAP = 8
 
