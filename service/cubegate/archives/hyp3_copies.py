@@ -152,7 +152,7 @@ def _opened(path: Path) -> Iterator[Any]:
         ):
             yield dataset
     except RasterioError:
-        raise InvalidReference("GDAL cannot read it: it is cut, or damaged.") from None
+        raise InvalidReference(_UNREADABLE) from None
 
 
 def _grid(dataset: Any) -> Grid:
@@ -167,16 +167,19 @@ def _grid(dataset: Any) -> Grid:
 
 def _write(copy: Copy, path: Path) -> None:
     import rasterio  # noqa: PLC0415
+    from rasterio.errors import RasterioError  # noqa: PLC0415
 
     with _opened(copy.source) as source:
-        profile = _profile(copy, source)
-        with rasterio.open(path, "w", **profile) as target:
-            target.scales, target.offsets = source.scales, source.offsets
-            target.descriptions, target.units = source.descriptions, source.units
-            target.update_tags(**{_TAG: copy.recipe})
-            pixels = _warped(copy, source) if copy.warped else _shifted(copy, source)
-            for window, values in pixels:
-                target.write(values, window=window)
+        pixels = _warped(copy, source) if copy.warped else _shifted(copy, source)
+        try:
+            with rasterio.open(path, "w", **_profile(copy, source)) as target:
+                target.scales, target.offsets = source.scales, source.offsets
+                target.descriptions, target.units = source.descriptions, source.units
+                target.update_tags(**{_TAG: copy.recipe})
+                for window, values in pixels:
+                    target.write(values, window=window)
+        except RasterioError:
+            raise InvalidReference("GDAL cannot write the copy: there may be no room for it.") from None
 
 
 def _profile(copy: Copy, source: Any) -> Mapping[str, Any]:
@@ -232,7 +235,7 @@ def _shifted(copy: Copy, source: Any) -> Iterator[tuple[Any, NDArray[Any]]]:
         )
         if top < bottom and left < right:
             part = Window(left - across, top - down, right - left, bottom - top)
-            values[:, top - first : bottom - first, left:right] = source.read(window=part)
+            values[:, top - first : bottom - first, left:right] = _read(source, part)
         yield window, values
 
 
@@ -261,7 +264,17 @@ def _warped(copy: Copy, source: Any) -> Iterator[tuple[Any, NDArray[Any]]]:
         YSCALE=1,
     ) as warped:
         for window in _strips(grid.height, grid.width, dtype.itemsize * source.count, copy.layout.block[0]):
-            yield window, warped.read(window=window)
+            yield window, _read(warped, window)
+
+
+def _read(dataset: Any, window: Any) -> NDArray[Any]:
+    from rasterio.errors import RasterioError  # noqa: PLC0415
+
+    try:
+        values: NDArray[Any] = dataset.read(window=window)
+    except RasterioError:
+        raise InvalidReference(_UNREADABLE) from None
+    return values
 
 
 def _require_meeting(grid: Grid, source: Any) -> None:
@@ -274,6 +287,7 @@ def _require_meeting(grid: Grid, source: Any) -> None:
         raise InvalidReference("it lies outside the grid of the cube.")
 
 
+_UNREADABLE = "GDAL cannot read it: it is cut, or damaged."
 _NO_NODATA = (
     "it does not cover the grid of the cube, and has no nodata value that could stand for the rest. Use "
     "--extent overlap, or leave the layer out by naming the others (--variables)."

@@ -53,7 +53,7 @@ UNITS: Mapping[str, str] = {
 }
 LONG_NAMES: Mapping[str, str] = {
     "perpendicular_baseline": "perpendicular baseline of the pair",
-    "temporal_baseline": "time between the two acquisitions",
+    "temporal_baseline": "days between the dates of the two acquisitions",
     "utc_time": "time of day (UTC) of the reference acquisition",
 }
 

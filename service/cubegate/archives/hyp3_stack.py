@@ -23,7 +23,6 @@ PAIR = "pair"
 # what is told of each pair even where all say the same
 _ALWAYS = ("perpendicular_baseline", "reference_granule", "secondary_granule")
 _RESERVED = frozenset({PAIR, "time", "reference_time", "secondary_time", "product"})
-_DAY = np.timedelta64(1, "D")
 
 
 def stack_products(
@@ -142,9 +141,10 @@ def _columns(
     for name, (values, attributes) in times.items():
         stored, chunks = growing(time_array(values, axis))
         columns[name] = StoredArray(stored.document, {**attributes, **stored.attributes}), chunks
-    columns["temporal_baseline"] = _column(
-        ((second - first) / _DAY).tolist(), {"long_name": LONG_NAMES["temporal_baseline"]}, axis, "days"
-    )
+    # of dates, as baselines are counted: the hours of a pair differ by seconds
+    days = (second.astype("M8[D]") - first.astype("M8[D]")).astype("i4").tolist()
+    said = {"long_name": LONG_NAMES["temporal_baseline"]}
+    columns["temporal_baseline"] = _column(days, said, axis, UNITS["temporal_baseline"])
     columns[axis] = _column(list(range(len(products))), {"long_name": "number of the pair, by time"}, axis)
     return columns
 

@@ -1,6 +1,7 @@
 """The jobs of a project are found by the HyP3 API, and become a served cube; the token goes nowhere else."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -233,6 +234,13 @@ def test_a_project_without_jobs_is_an_error(build, api):
     code, _, errors = build()
     assert code == 1
     assert "No job that succeeded is left" in errors
+
+
+def test_without_hyp3_sdk_the_message_says_what_to_install(api, build, monkeypatch):
+    monkeypatch.setitem(sys.modules, "hyp3_sdk", None)
+    code, _, errors = build()
+    assert (code, api.asked) == (1, [])
+    assert "the package hyp3-sdk is not installed. Install cubegate[hyp3]." in errors
 
 
 def test_an_api_that_no_upstream_covers_is_not_asked(api, build, published, configuration):

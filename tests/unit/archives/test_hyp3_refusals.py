@@ -260,6 +260,17 @@ def test_a_copy_never_hides_what_a_mask_hid(products, refused):
     assert "it has a transparency mask" in refused(products)
 
 
+def test_a_copy_that_cannot_be_written_is_told(tmp_path, refused, monkeypatch):
+    for n, name in enumerate([FIRST, SECOND]):
+        write_product(tmp_path / "p", name, n, layers=("corr",), shift=(n, 0))
+    profile = hyp3_copies._profile
+    # tiles that no TIFF can have
+    monkeypatch.setattr(hyp3_copies, "_profile", lambda *args: {**profile(*args), "blockxsize": 17})
+    errors = refused(tmp_path / "p")
+    assert f"{FIRST}_corr: GDAL cannot write the copy: there may be no room for it" in errors
+    assert not list((tmp_path / "cubes" / "stack.copies").iterdir())
+
+
 def test_bands_are_kept(tmp_path, build, configuration, serving):
     names = [f"S1A_IW_{date}T120220_DVP_RTC10_G_gpuned_F8E2" for date in ("20150621", "20150703")]
     pixels = []
