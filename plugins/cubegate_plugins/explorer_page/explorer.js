@@ -74,7 +74,7 @@ class Explorer {
     this.tiles = null;
     this.mark(state.cube);
     $("cube-title").textContent = description.title;
-    document.title = `${description.title} – cubegate explorer`;
+    document.title = `${description.title}: cubegate`;
     const [first, second] = pointNames(description);
     $("point-x-label").textContent = first;
     $("point-y-label").textContent = second;

@@ -3,6 +3,8 @@
 const STEPS = [30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001];
 const SAMPLES = 12;
 const POINTS = 96;
+// how far from the edge of the map a label stands, in pixels: beside the buttons, above the scale
+const LABEL = [36, 40];
 
 /** The largest step of which a span holds at least four. */
 export function stepOf(span) {
@@ -71,13 +73,17 @@ export function graticule(extent, toLonLat, fromLonLat) {
   return lines;
 }
 
-/** Where a line's label stands: below where it is a meridian, at the left where it is a parallel, off the edge; or null. */
-export function labelPlace(line, extent) {
+/**
+ * Where a line's label stands: below where it is a meridian, at the left where it is a parallel; or null.
+ * `pixel` is the size of one in the map's CRS.
+ */
+export function labelPlace(line, extent, pixel) {
   const [west, south, east, north] = extent;
-  const [width, height] = [east - west, north - south];
-  const inside = line.places.find(([x, y]) => x >= west + width * 0.04 && x <= east - width * 0.04 && y >= south + height * 0.03 && y <= north - height * 0.03);
+  const [across, up] = LABEL.map((pixels) => pixels * pixel);
+  const within = ([x, y]) => x >= west + across && x <= east - across && y >= south + up && y <= north - up;
+  const inside = line.places.find(within);
   // around a pole lines end anywhere
   if (!inside || line.polar) return inside ?? null;
-  const atEdge = line.meridian ? inside[1] <= south + height * 0.2 : inside[0] <= west + width * 0.2;
-  return atEdge ? inside : null;
+  const [x, y] = inside;
+  return (line.meridian ? y <= south + (north - south) * 0.2 : x <= west + (east - west) * 0.2) ? inside : null;
 }

@@ -121,7 +121,7 @@ export class CubeMap {
       const feature = new ol.Feature(new ol.geom.LineString(line.places));
       feature.setStyle(new ol.style.Style({ stroke }));
       source.addFeature(feature);
-      const place = labelPlace(line, extent);
+      const place = labelPlace(line, extent, this.map.getView().getResolution());
       if (!place) continue;
       const label = new ol.Feature(new ol.geom.Point(place));
       label.setStyle(new ol.style.Style({ text: new ol.style.Text({

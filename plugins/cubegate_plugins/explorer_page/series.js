@@ -79,6 +79,7 @@ export class SeriesPanel {
     if (!this.state) return;
     this.chart?.destroy();
     this.chart = null;
+    $("chart").plotted = null;
     const found = this.wanted.map((url) => this.read.get(url));
     const present = found.filter(Boolean);
     $("table-details").hidden = present.length === 0;
@@ -120,6 +121,8 @@ export class SeriesPanel {
         })),
       ],
     }, [dated ? instants : times.map((_, index) => index), ...values], $("chart"));
+    // what is plotted, for scripts that ask the element
+    $("chart").plotted = this.chart.data;
   }
 
   tabulate({ times, values }, present, numbers) {

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from pyproj import CRS
-from pyproj.exceptions import ProjError
+from pyproj.exceptions import CRSError, ProjError
 
 from cubegate.errors import InvalidParameter
 from cubegate.query.crs import find_places, lonlat, name_crs, outline, transform_bounds
@@ -45,15 +45,28 @@ def describe_dataset(dataset: xr.Dataset, settings: GridSettings) -> dict[str, A
 
 
 def describe_crs(crs: CRS | None) -> dict[str, Any] | None:
-    """Describe a CRS by its name and as PROJJSON, which proj4js reads; None where it is unknown."""
+    """Describe a CRS by its name and as PROJJSON and WKT, which proj4js reads; None where it is unknown.
+
+    `metres` is how many a unit of x and y has, 0 where these are degrees.
+    """
     if crs is None:
         return None
     return {
         "name": name_crs(crs),
         "title": crs.name,
         "geographic": bool(crs.is_geographic),
+        "metres": 0.0 if crs.is_geographic else crs.axis_info[0].unit_conversion_factor,
         "projjson": crs.to_json_dict(),
+        "wkt": _wkt1(crs),
     }
+
+
+def _wkt1(crs: CRS) -> str | None:
+    """Return the older WKT, in which proj4js knows more methods; None where it cannot say the CRS."""
+    try:
+        return crs.to_wkt("WKT1_GDAL")
+    except CRSError:
+        return None
 
 
 def _in_degrees(grid: Grid) -> dict[str, Any]:
