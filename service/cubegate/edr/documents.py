@@ -111,10 +111,10 @@ def crs_details(cube: Description) -> list[Document]:
     """List the CRS that a collection is asked and answered in, its own first: there nothing is resampled."""
     if cube.crs is None and cube.box is None:
         return [{"crs": "native", "wkt": ""}]
-    known = [lonlat(), pyproj.CRS.from_epsg(4326), pyproj.CRS.from_epsg(3857)]
-    own = [] if cube.crs is None else [cube.crs]
+    # EPSG:4326 has its latitude first, and x comes first here
+    own = [lonlat() if crs_uri(crs) == crs_uri(lonlat()) else crs for crs in (cube.crs,) if crs is not None]
     found: dict[str, str] = {}
-    for crs in (*own, *known):
+    for crs in (*own, lonlat(), pyproj.CRS.from_epsg(3857)):
         found.setdefault(name_crs(crs), crs.to_wkt())
     return [{"crs": name, "wkt": wkt} for name, wkt in found.items()]
 
