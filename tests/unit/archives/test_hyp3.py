@@ -266,7 +266,7 @@ def test_bursts_have_the_times_of_their_granules(build, served, tmp_path, compar
         written[name] = write_product(
             tmp_path / "p", name, n, layers=layers, granules=granules, direction="DESCENDING",
             # as ISCE2 writes them
-            options=dict.fromkeys(layers, {"compress": "lzw"}),
+            options={layer: {"compress": "lzw"} for layer in layers},
         )[1]  # fmt: skip
     product = tmp_path / "p" / burst_name("20200604", "20200616", "12E3")
     # in radar geometry, not on the grid
