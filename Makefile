@@ -19,6 +19,9 @@ BENCH := .venv-bench/.installed
 BENCH_PACKAGES := "xpublish-zarr>=0.1" dask "uvicorn[standard]"
 OPTIONS ?=
 
+# How Debian's programs are installed that some tests drive as clients.
+INSTALL ?= apt-get install --yes --no-install-recommends
+
 # What the explorer page is served with: unmodified files of npm packages.
 VENDORED := plugins/cubegate_plugins/explorer_page/vendor
 
@@ -37,7 +40,8 @@ test: $(CHECKS)  ## Run all tests; those of zarr 2 skip until make zarr2
 	.venv/bin/python -m pytest -n 2
 
 test-clients: $(CHECKS) $(ZARR2)  ## Run only the tests that drive a server with real clients, zarr 2 too
-	.venv/bin/python -m pytest -n 2 tests/clients
+	command -v chromium >/dev/null || $(INSTALL) chromium
+	CUBEGATE_TEST_CLIENTS=1 .venv/bin/python -m pytest -n 2 tests/clients
 
 faults: $(CHECKS)  ## Put cubegate behind upstreams that misbehave, 5,000 times, in 8 minutes; OPTIONS="--seed 2"
 	.venv/bin/python -m tests.faults $(OPTIONS)
