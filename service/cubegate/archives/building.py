@@ -16,7 +16,7 @@ import numpy as np
 from cubegate.archives.collection_file import write_collection
 from cubegate.archives.sidecars import SUFFIXES, Sidecar, SidecarReader
 from cubegate.archives.stacking import Layer, stack_layers
-from cubegate.catalog.collection import ID_PATTERN
+from cubegate.catalog.identifiers import ID_PATTERN
 from cubegate.chunks.concurrency import run_all
 from cubegate.chunks.source import ObjectSource
 from cubegate.errors import CubegateError, InvalidParameter, InvalidReference

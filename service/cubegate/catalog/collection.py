@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from cubegate.catalog.identifiers import ID_PATTERN
 from cubegate.catalog.watching import Stamp, stamp_of
 from cubegate.derived.settings import DerivedSettings
 from cubegate.errors import ConfigurationError, InvalidParameter
@@ -19,9 +20,6 @@ from cubegate.settings import Section, read_yaml, validate_section
 
 # a name, below the path of its group
 DerivedName = Annotated[str, Field(pattern=r"^([^/\s][^/]*/)*[A-Za-z_][A-Za-z0-9_.-]*$", max_length=200)]
-
-
-ID_PATTERN = "[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
 class SourceSettings(Section):

@@ -10,10 +10,8 @@ from urllib.parse import urlsplit
 from cubegate.chunks.source import ChunkReference, ObjectSource
 from cubegate.errors import UpstreamError, UpstreamMismatch
 from cubegate.index.builders.dmrpp import build_from_dmrpp
-from cubegate.index.builders.geotiff import build_from_geotiff
 from cubegate.index.builders.hdf5 import build_from_hdf5
 from cubegate.index.builders.kerchunk_json import build_from_kerchunk_json
-from cubegate.index.builders.kerchunk_parquet import build_from_kerchunk_parquet
 from cubegate.index.checksums import DecoderOf, take_checksums
 from cubegate.index.index import Index
 from cubegate.index.progress import Progress, silent
@@ -59,6 +57,9 @@ async def build_index(
     if path.endswith(DMRPP_SUFFIX):
         index = await build_from_dmrpp(source, url, check_url=check_url, group=group, progress=progress)
     elif path.endswith(TIFF_SUFFIXES):
+        # pyproj is slow to import
+        from cubegate.index.builders.geotiff import build_from_geotiff  # noqa: PLC0415 - see above
+
         # it says itself what its fill is, and what it was known by as it was read
         index = await build_from_geotiff(source, url, check_url=check_url)
     elif path.endswith(HDF5_SUFFIXES) or await _starts_as_hdf5(url, path, source):
@@ -95,6 +96,11 @@ async def _from_kerchunk(
     progress: Progress,
 ) -> Index:
     if urlsplit(url).path.endswith(PARQUET_SUFFIXES):
+        # pyarrow is slow to import
+        from cubegate.index.builders.kerchunk_parquet import (  # noqa: PLC0415 - see above
+            build_from_kerchunk_parquet,
+        )
+
         return await build_from_kerchunk_parquet(
             source,
             url,

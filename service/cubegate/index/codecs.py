@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-import kerchunk.codecs  # noqa: F401 - makes `fill_hdf_strings` known to numcodecs
 import numcodecs
 import numpy as np
 
@@ -125,7 +124,7 @@ def _open(identifier: str, configuration: Mapping[str, Any]) -> None:
         raise ValueError("the type is too long")
     if identifier in _WITHOUT_PARAMETERS:
         return
-    codec = numcodecs.get_codec(dict(configuration))
+    codec = _make(identifier, configuration)
     if identifier in _RETYPING:
         for name in ("dtype", "astype", "encode_dtype", "decode_dtype"):
             dtype = np.dtype(getattr(codec, name, np.float64))
@@ -139,6 +138,13 @@ def _open(identifier: str, configuration: Mapping[str, Any]) -> None:
         raise ValueError("it is not in UTF-8")
     elif identifier == "lzma":
         _open_lzma(configuration)
+
+
+def _make(identifier: str, configuration: Mapping[str, Any]) -> Any:
+    if identifier == "fill_hdf_strings":
+        # makes it known to numcodecs
+        import kerchunk.codecs  # noqa: PLC0415, F401 - few arrays need it, and it is slow to import
+    return numcodecs.get_codec(dict(configuration))
 
 
 def _check_tiff_codec(identifier: str, configuration: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from zarr.core.metadata.v3 import ArrayV3Metadata
 
 from cubegate.errors import InvalidMetadata, UnsupportedCodec
 from cubegate.index.codecs import check_v3_codecs
@@ -36,6 +35,9 @@ def parse_array_v3(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
 
 
 def _parse(path: str, document: Mapping[str, Any]) -> ArrayMetadata:
+    # slow to import, and cubes of byte ranges have none of it
+    from zarr.core.metadata.v3 import ArrayV3Metadata  # noqa: PLC0415 - see above
+
     parse_sizes(path, document["shape"])
     codecs = tuple(document.get("codecs") or ())
     check_v3_codecs(codecs)

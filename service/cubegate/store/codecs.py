@@ -10,7 +10,6 @@ from typing import Any
 
 import numcodecs
 import numpy as np
-from kerchunk.codecs import FillStringsCodec
 from numpy.typing import NDArray
 
 from cubegate.index.metadata import ArrayMetadata
@@ -142,6 +141,8 @@ def _open_text(array: ArrayMetadata, configuration: Mapping[str, Any]) -> Codec 
     if identifier == "json2":
         return _Json(array.chunk_shape)
     if identifier == "fill_hdf_strings":
+        from kerchunk.codecs import FillStringsCodec  # noqa: PLC0415 - few arrays need it, and it is slow
+
         parameters = {name: value for name, value in configuration.items() if name != "id"}
         codec: Codec = FillStringsCodec.from_config(parameters)
         return codec

@@ -18,7 +18,6 @@ from cubegate.errors import CorruptChunk
 from cubegate.index.metadata import ArrayMetadata, CodecsV2
 from cubegate.store.codecs import Shuffle, open_steps
 from cubegate.store.inflating import Codec, Size
-from cubegate.store.pipeline_v3 import open_pipeline
 
 Selection = tuple[Any, ...]
 
@@ -80,6 +79,9 @@ class Decoder:
             self._steps, self._order = open_steps(array, encoding, size), codecs.order
             self._shuffled = codecs.order == "C" and _ends_shuffled(self._steps, array.dtype.itemsize)
         else:
+            # it imports zarr, which builds of cubes of byte ranges do without
+            from cubegate.store.pipeline_v3 import open_pipeline  # noqa: PLC0415 - see above
+
             self._order = "C"
             self._steps = open_pipeline(array, array.codecs, lambda inner: Decoder(inner).decode)
 
