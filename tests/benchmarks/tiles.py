@@ -175,11 +175,11 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     size, tiles, rounds = (2048, 2, 1) if asked.smoke else (asked.size, 12, 5)
     found = asyncio.run(measure(size, tiles, rounds))
-    print(f"{'zoom':>5} {'cubegate':>10} {'rio-tiler':>10} {'ratio':>6}")
+    print(f"{'zoom':>5} {'cubegate':>10} {'rio-tiler':>10} {'ratio':>6}")  # noqa: T201 - its result
     for zoom, here, there in found:
-        print(f"{zoom:>5} {here * 1000:>8.1f}ms {there * 1000:>8.1f}ms {here / there:>6.2f}")
+        print(f"{zoom:>5} {here * 1000:>8.1f}ms {there * 1000:>8.1f}ms {here / there:>6.2f}")  # noqa: T201 - its result
     worst = max(here / there for _, here, there in found)
-    print(f"largest ratio {worst:.2f}, the bar is {BAR}")
+    print(f"largest ratio {worst:.2f}, the bar is {BAR}")  # noqa: T201 - its result
     return 0 if asked.smoke or worst < BAR else 1
 
 

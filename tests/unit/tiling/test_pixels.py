@@ -7,6 +7,7 @@ from pyproj import Transformer
 from cubegate.query.crs import lonlat, parse_crs
 from cubegate.query.lattice import Lattice
 from cubegate.tiling import places, sampling
+from cubegate.tiling.layers import find_layers
 from cubegate.tiling.matrices import find_matrix_set
 from cubegate.tiling.picture import View, plan_picture, value_at
 
@@ -72,7 +73,7 @@ async def test_a_picture_is_that_of_gdals_warp(case, made, layer_of, warped, lim
 
 
 @pytest.mark.parametrize("name", ["utm", "pole", "seam", "south"])
-async def test_tiles_at_all_zooms_are_those_of_gdals_warp(name, made, layer_of, warped, limits, compared):
+async def test_tiles_at_all_zooms_are_those_of_gdals_warp(name, *, made, layer_of, warped, limits, compared):
     dataset, source_crs, transform = made[name]
     layer = await layer_of(name)
     place = {"utm": (-118.06, 35.21), "pole": (100.0, 83.0), "seam": (178.0, 62.0), "south": (-20.0, -80.0)}[
@@ -177,8 +178,6 @@ async def test_the_value_at_a_pixel_is_the_one_that_is_shown(layer_of, limits, m
 
 
 async def test_a_place_belongs_to_the_first_cube_that_holds_it(made, source, limits, warped, compared):
-    from cubegate.tiling.layers import find_layers
-
     dataset, crs, transform = made["pole"]
     part = dataset.isel(x=slice(40, 90), y=slice(30, 100), time=[2])
     layers = await find_layers([source(part * 0 + 7, "first"), source(dataset, "second")], "")
