@@ -161,14 +161,15 @@ class _Stack:
 
     def _enter(self, references: ArrayReferences, start: int, layer: Layer, array: ArrayMetadata) -> None:
         rows = layer.index.content.tables[array.path].in_c_order()
+        if layer.index.granules == 1 and len(rows.granule) and not rows.granule.any():
+            # as most have it
+            place = slice(start, start + len(rows.granule))
+            references.granule[place] = self._collector.granule(layer.index.urls[0])
+            references.offset[place], references.length[place] = rows.offset, rows.length
+            return
         stored = rows.granule < INLINED
         numbers = np.full(layer.index.granules, UNALLOCATED, np.uint32)
-        named = (
-            range(bool(stored.any()))
-            if layer.index.granules == 1
-            else np.unique(rows.granule[stored]).tolist()
-        )
-        for granule in named:
+        for granule in np.unique(rows.granule[stored]).tolist():
             numbers[granule] = self._collector.granule(layer.index.urls[granule])
         self._write(references, start, rows, numbers)
         for chunk in np.flatnonzero(rows.granule == INLINED).tolist():

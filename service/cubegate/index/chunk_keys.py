@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from functools import cached_property
 
 from cubegate.errors import InvalidReference
 from cubegate.index.metadata import ArrayMetadata
@@ -19,9 +20,10 @@ class ChunkKeys:
         self._path = array.path
         self._grid = array.chunk_grid
         self._prefix, self._separator = _encoding(array)
-        self._axes = [
-            _Ordinals(size, math.prod(self._grid[axis + 1 :])) for axis, size in enumerate(self._grid)
-        ]
+
+    @cached_property
+    def _axes(self) -> list[_Ordinals]:
+        return [_Ordinals(size, math.prod(self._grid[axis + 1 :])) for axis, size in enumerate(self._grid)]
 
     def number(self, key: str) -> int:
         """Return the number, in C order, of the chunk that `key` names.

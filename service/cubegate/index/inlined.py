@@ -21,13 +21,12 @@ def lay_out_inlined(
     data = bytearray()
     laid_out = {}
     for path, table in sorted(tables.items()):
-        rows = table.all()
-        inlined = np.flatnonzero(rows.granule == INLINED).tolist()
-        if not inlined:
+        inlined = table.granule.all() == INLINED
+        if not inlined.any():
             laid_out[path] = table
             continue
-        offset, length = rows.offset.copy(), rows.length.copy()
-        for row in inlined:
+        offset, length = table.offset.all().copy(), table.length.all().copy()
+        for row in np.flatnonzero(inlined).tolist():
             chunk = data_of(path, row)
             offset[row], length[row] = len(data), len(chunk)
             data += chunk

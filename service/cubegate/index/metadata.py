@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -77,7 +78,7 @@ class ArrayMetadata:
         """The path of the group that holds the array; empty for the root."""
         return self.path.rpartition("/")[0]
 
-    @property
+    @cached_property
     def chunk_grid(self) -> tuple[int, ...]:
         """The number of chunks along each dimension."""
         return tuple(

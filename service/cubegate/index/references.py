@@ -180,8 +180,9 @@ class ReferenceCollector:
             rank[self._numbers[url]] = position
         tables: dict[str, ChunkTable] = {}
         for path, references in self._collected.items():
-            stored = references.granule < INLINED
-            references.granule[stored] = rank[references.granule[stored]]
+            if len(urls) > 1:
+                stored = references.granule < INLINED
+                references.granule[stored] = rank[references.granule[stored]]
             rows = Rows(references.granule, references.offset, references.length)
             tables[path] = table_in_c_order(references.array, rows)
         items = {path: table.offset.all() for path, table in tables.items()}

@@ -96,8 +96,8 @@ def _with_inlined(index: Index, read: Mapping[str, Mapping[int, bytes]]) -> Inde
         rows = content.tables[path].all()
         return index.inlined(int(rows.offset[row]), int(rows.length[row]))
 
-    tables = {path: _marked(table, list(read.get(path, ()))) for path, table in content.tables.items()}
-    tables, inline = lay_out_inlined(tables, data_of)
+    marked = {path: _marked(content.tables[path], list(rows)) for path, rows in read.items()}
+    tables, inline = lay_out_inlined({**content.tables, **marked}, data_of)
     return replace(content, tables=tables, inline=inline)
 
 
