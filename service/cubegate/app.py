@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 import pyarrow as pa
 import xarray as xr
 from fastapi import FastAPI
-from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.cors import CORSMiddleware
 from xpublish.plugins.hooks import Plugin
@@ -59,6 +58,8 @@ CONFIG_VARIABLE = "CUBEGATE_CONFIG"
 METRICS_VARIABLE = "CUBEGATE_METRICS_DIRECTORY"
 # in the lifespan's state: for how many seconds a client may take nothing of its answer
 LONGEST_STALL = "cubegate.longest_stall"
+# what is for people, and so not in the OpenAPI document
+PAGES = ("/", "/docs", "/explorer/{name}", "/openapi.json")
 EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Last-Modified", "Retry-After")
 
 DESCRIPTION = """A gateway to virtual datacubes.
@@ -206,8 +207,7 @@ def _cross_origin(settings: Settings) -> dict[str, Any]:
 
 
 def _templates(app: FastAPI) -> list[str]:
-    undescribed = (route.path_format for route in app.routes if isinstance(route, APIRoute))
-    return [*app.openapi()["paths"], *undescribed, *([app.openapi_url] if app.openapi_url else [])]
+    return [*app.openapi()["paths"], *PAGES]
 
 
 def create_app_from_environment() -> Gateway:

@@ -502,10 +502,10 @@ def test_numbers_dates_and_counts_are_as_people_read_them(module):
 
 def test_the_graticule_over_a_pole_has_all_longitudes(module):
     ways = "((r) => [([x, y]) => [Math.atan2(x, -y) * r, 90 - Math.hypot(x, y)], ([lon, lat]) => [(90 - lat) * Math.sin(lon / r), -(90 - lat) * Math.cos(lon / r)]])(180 / Math.PI)"
-    lines = module("graticule.js", f"(([to, from]) => m.graticule([-20, -20, 20, 20], to, from))({ways})")
+    lines = module("graticule.js", f"(([toLonLat, fromLonLat]) => m.graticule([-20, -20, 20, 20], {{toLonLat, fromLonLat}}))({ways})")
     meridians = [line["text"] for line in lines if line["meridian"]]
     assert len(meridians) == 12
-    assert {"0°", "90°E", "90°W", "180°W"} <= set(meridians) | {"180°W"}
+    assert {"0°", "90°E", "90°W", "180°W"} <= set(meridians)
     parallels = {line["text"]: np.array(line["places"]) for line in lines if not line["meridian"]}
     np.testing.assert_allclose(np.hypot(*parallels["80°N"].T), 10, atol=1e-9)
 

@@ -20,8 +20,9 @@ export function degrees(value, step, letters) {
 }
 
 /** The box in degrees around an extent of the map, {west, south, east, north}; null where nothing is on the Earth. */
-export function coveredDegrees(extent, toLonLat, fromLonLat) {
+export function coveredDegrees(extent, { toLonLat, fromLonLat, flat = false }) {
   const [west, south, east, north] = extent;
+  if (flat) return { west, east, south: Math.max(-90, south), north: Math.min(90, north) };
   const found = [];
   for (let row = 0; row <= SAMPLES; row += 1) {
     for (let column = 0; column <= SAMPLES; column += 1) {
@@ -47,12 +48,13 @@ export function coveredDegrees(extent, toLonLat, fromLonLat) {
   return box;
 }
 
-/** List the lines over an extent: {text, places, meridian}, `places` in the map's CRS. */
-export function graticule(extent, toLonLat, fromLonLat) {
-  const box = coveredDegrees(extent, toLonLat, fromLonLat);
+/** List the lines over an extent: {text, places, meridian}, `places` in the map's CRS; `way` is of `openProjection`. */
+export function graticule(extent, way) {
+  const { fromLonLat } = way;
+  const box = coveredDegrees(extent, way);
   if (!box) return [];
   const lines = [];
-  const polar = box.north === 90 || box.south === -90;
+  const polar = !way.flat && (box.north === 90 || box.south === -90);
   const add = (meridian, value, step) => {
     const along = meridian ? [box.south, box.north] : [box.west, box.east];
     const places = [];

@@ -22,7 +22,7 @@ export function pictureQuery(description, state) {
 /** Ask how the tiles lie; the grid has `first`, the first zoom that there is. */
 export async function openTileGrid(description, state) {
   const name = description.members.length ? WORLD : "native";
-  const query = { variables: state.variable };
+  const query = { variables: state.variable, ...chosenDimensions(description, state) };
   const [tileset, matrices] = await Promise.all([
     fetchJson(address(description.id, `tiles/${name}`, query)),
     fetchJson(address(description.id, `tiles/${name}/tileMatrixSet`, query)),

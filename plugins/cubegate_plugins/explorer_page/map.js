@@ -117,7 +117,7 @@ export class CubeMap {
     if (!this.way.toLonLat || !this.map.getSize()) return;
     const extent = this.map.getView().calculateExtent(this.map.getSize());
     const stroke = new ol.style.Stroke({ color: colour("--graticule"), width: 0.7, lineDash: [4, 4] });
-    for (const line of graticule(extent, this.way.toLonLat, this.way.fromLonLat)) {
+    for (const line of graticule(extent, this.way)) {
       const feature = new ol.Feature(new ol.geom.LineString(line.places));
       feature.setStyle(new ol.style.Style({ stroke }));
       source.addFeature(feature);

@@ -4,14 +4,14 @@ const { ol, proj4 } = globalThis;
 // of a degree, about ten metres; rounding and other datums are less
 const AGREED = 1e-4;
 
-/** Return {projection, toLonLat, fromLonLat} of a description; the ways are null where they are unknown. */
+/** Return {projection, toLonLat, fromLonLat, flat} of a description; the ways are null where they are unknown. */
 export function openProjection(description) {
   const extent = description.extent.native;
   const crs = description.crs;
   if (crs?.geographic) {
     const same = (place) => [...place];
     const projection = new ol.proj.Projection({ code: "CUBE:degrees", units: "degrees", extent });
-    return { projection, toLonLat: same, fromLonLat: same };
+    return { projection, toLonLat: same, fromLonLat: same, flat: true };
   }
   const projection = new ol.proj.Projection({ code: `CUBE:${description.id}`, metersPerUnit: crs?.metres || 1, extent });
   const way = crs && [crs.projjson, crs.wkt].map(openWay).find((each) => each && agrees(each, description));
