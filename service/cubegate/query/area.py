@@ -106,7 +106,7 @@ def clip_to_area(selection: Selection, area: Area) -> Selection:
     """
     dataset = selection.dataset
     x, y = (dataset[name].values.astype(np.float64) for name in (selection.x, selection.y))
-    inside = _inside(area, parse_crs(selection.crs) if selection.crs else None, x, y)
+    inside = cells_inside(area, parse_crs(selection.crs) if selection.crs else None, x, y)
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if not rows.size:
         raise InvalidParameter(
@@ -127,7 +127,10 @@ def clip_to_area(selection: Selection, area: Area) -> Selection:
     return replace(selection, dataset=cut)
 
 
-def _inside(area: Area, crs: CRS | None, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
+def cells_inside(
+    area: Area, crs: CRS | None, x: NDArray[np.float64], y: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Tell which cells of a grid, by its axes in `crs`, have their centre in the polygons; of shape (y, x)."""
     inside = np.zeros((len(y), len(x)), bool)
     rows = max(1, BLOCK_CELLS // len(x))
     for start in range(0, len(y), rows):
