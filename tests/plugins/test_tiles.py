@@ -86,7 +86,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(("name", "crs", "place", "asked", "zooms"), CASES, ids=[case[0] for case in CASES])
-def test_a_tile_shows_the_cell_under_each_pixel(server, decoded, compared, name, crs, place, asked, zooms):
+def test_a_tile_shows_the_cell_under_each_pixel(server, decoded, compared, *, name, crs, place, asked, zooms):
     cube = decoded[name]
     variable = cube[asked["variables"]]
     time = variable.dims[0]

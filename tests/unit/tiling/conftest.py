@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import rasterio.crs
 import rasterio.warp
-
 import xarray as xr
 from pyproj import CRS
 from rasterio.transform import Affine
