@@ -6,7 +6,7 @@ import { codeLines } from "./code_lines.js";
 import { describe, listCubes } from "./cubes.js";
 import { bindDrawing, fillDrawing } from "./drawing.js";
 import { $, announce, copy, make, showProblem } from "./elements.js";
-import { coarsest, fetchTileJson, openTileGrid, openTiles } from "./imagery.js";
+import { coarsest, legendAddress, openTileGrid, openTiles } from "./imagery.js";
 import { CubeMap } from "./map.js";
 import { place } from "./numbers.js";
 import { fetchJson, pointNames } from "./requests.js";
@@ -128,15 +128,21 @@ class Explorer {
       if (signal.aborted) return;
       const source = openTiles(description, state, this.map.way.projection, this.tiles, (url) => this.tellFailure(url));
       this.map.showTiles(source, this.tiles);
-      const about = await fetchTileJson(description, state, signal);
-      $("legend").src = about.legend;
-      $("legend").alt = `Legend: ${about.description}`;
-      $("legend").hidden = false;
+      this.showLegend();
     } catch (error) {
-      if (error.name === "AbortError") return;
       $("legend").hidden = true;
-      showProblem(error);
+      if (!signal.aborted) showProblem(error);
     }
+  }
+
+  showLegend() {
+    const { description, state } = this;
+    const { label, units } = description.variables.find((each) => each.name === state.variable);
+    const legend = $("legend");
+    legend.onload = () => { legend.hidden = false; };
+    legend.onerror = () => { legend.hidden = true; };
+    legend.alt = `Legend: ${label} ${units}`;
+    legend.src = legendAddress(description, state);
   }
 
   async tellFailure(url) {

@@ -54,7 +54,7 @@ export function graticule(extent, way) {
   const box = coveredDegrees(extent, way);
   if (!box) return [];
   const lines = [];
-  const polar = !way.flat && (box.north === 90 || box.south === -90);
+  const anywhere = way.flat || box.north === 90 || box.south === -90;
   const add = (meridian, value, step) => {
     const along = meridian ? [box.south, box.north] : [box.west, box.east];
     const places = [];
@@ -63,7 +63,7 @@ export function graticule(extent, way) {
       const place = fromLonLat(meridian ? [value, other] : [other, value]);
       if (place) places.push(place);
     }
-    if (places.length > 1) lines.push({ text: degrees(value, step, meridian ? "EW" : "NS"), places, meridian, polar });
+    if (places.length > 1) lines.push({ text: degrees(value, step, meridian ? "EW" : "NS"), places, meridian, anywhere });
   };
   const steps = [stepOf(box.east - box.west), stepOf(box.north - box.south)];
   for (let value = Math.ceil(box.west / steps[0]) * steps[0]; value <= box.east && lines.length < 60; value += steps[0]) {
@@ -84,8 +84,8 @@ export function labelPlace(line, extent, pixel) {
   const [across, up] = LABEL.map((pixels) => pixels * pixel);
   const within = ([x, y]) => x >= west + across && x <= east - across && y >= south + up && y <= north - up;
   const inside = line.places.find(within);
-  // around a pole lines end anywhere
-  if (!inside || line.polar) return inside ?? null;
+  // around a pole, and where the Earth ends, lines end anywhere
+  if (!inside || line.anywhere) return inside ?? null;
   const [x, y] = inside;
   return (line.meridian ? y <= south + (north - south) * 0.2 : x <= west + (east - west) * 0.2) ? inside : null;
 }

@@ -60,7 +60,8 @@ export function coarsest(tiles) {
   return tiles.first * SHRUNK;
 }
 
-/** The legend of a state, and what the picture shows: {legend, description}. */
-export function fetchTileJson(description, state, signal) {
-  return fetchJson(address(description.id, "tilejson.json", pictureQuery(description, state)), { signal });
+/** The address of the legend of a state. */
+export function legendAddress(description, state) {
+  const { variables, rescale, colormap } = pictureQuery(description, state);
+  return address(description.id, "legend.png", { variables, rescale, colormap });
 }

@@ -52,7 +52,7 @@ export class CubeMap {
       projection: this.way.projection,
       center: view ? view.slice(0, 2) : centre,
       resolution: view ? view[2] : whole,
-      minResolution: cell / 16,
+      minResolution: Math.min(cell / 16, whole),
       maxResolution: whole * 3,
       extent: ol.extent.buffer(extent, size),
       constrainOnlyCenter: true,
@@ -80,6 +80,7 @@ export class CubeMap {
 
   showTiles(source, tiles) {
     this.tiles.setSource(source);
+    this.tiles.setExtent(source ? this.description.extent.native : undefined);
     this.tiles.setMaxResolution(source ? coarsest(tiles) : Infinity);
   }
 
