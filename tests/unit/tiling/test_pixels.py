@@ -77,6 +77,7 @@ async def test_a_picture_is_that_of_gdals_warp(case, *, made, layer_of, warped, 
         column, row = (x - transform.c) / transform.a, (y - transform.f) / transform.e
     height, width = dataset.v.shape[1:]
     inside = np.isfinite(x) & (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    with np.errstate(invalid="ignore"):
         clear = ~(np.minimum(abs(column - np.round(column)), abs(row - np.round(row))) <= 2e-3)
     truth = np.full(x.shape, np.nan)
     truth[inside] = dataset.v.values[-1][row[inside].astype(int), column[inside].astype(int)]
