@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from urllib.parse import parse_qs, urljoin, urlsplit
 
 import h5py
@@ -276,6 +278,34 @@ def test_a_link_restores_the_view(page, base, demo):
     assert all("datetime=2023-10-20T13:59:49Z&rescale=-0.2,0.1&colormap=magma" in url for url in tiles)
 
 
+def test_the_lines_of_code_run_and_give_what_is_on_the_screen(page, base, demo, tmp_path, compared):
+    box = "388000,3773000,388600,3773600"
+    opened(page, f"{base}#cube=opera-f11116&variable=displacement&points={X},{Y}&box={box}")
+    names = page.run("[...document.querySelectorAll('#lines h3')].map((each) => each.textContent)")
+    texts = page.run("[...document.querySelectorAll('#lines pre')].map((each) => each.textContent)")
+    printed = {}
+    for name, text in zip(names, texts, strict=True):
+        tool = [sys.executable, "-W", "ignore", "-c"] if name.startswith("Python") else ["bash", "-c"]
+        done = subprocess.run(
+            [*tool, text], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
+        )
+        assert done.returncode == 0, (name, done.stderr)
+        printed[name] = done.stdout
+    assert "(time: 24, y: 740, x: 1000)" in printed["Python: open the cube"]
+    rows = [line.split(",") for line in printed["curl: the series"].splitlines() if line[0] != "#"]
+    np.testing.assert_array_equal(np.array([row[1] for row in rows[1:]], "f4"), demo.series(X, Y))
+    table = [line.split() for line in printed["Python: the series"].splitlines() if line.startswith("2023-")]
+    np.testing.assert_allclose([float(row[2]) for row in table], demo.series(X, Y), atol=1e-6)
+    with netCDF4.Dataset(tmp_path / "box.nc") as file:
+        values = np.ma.filled(file["displacement"][:], np.nan)
+        window = np.ix_(np.isin(demo.y, file["y"][:]), np.isin(demo.x, file["x"][:]))
+        assert values.shape == (1, 20, 20)
+        assert set(np.abs(np.diff(file["x"][:]))) == {30}
+    np.testing.assert_array_equal(values[0], demo.displacement(23)[window])
+    assert "(time: 1, y: 20, x: 20" in printed["Python: the box"].replace("Size", "")
+    compared(values)
+
+
 def test_all_can_be_done_by_the_keyboard(page, base, demo, compared):
     page.open(f"{base}#cube=its-live&variable=v")
     page.wait("document.querySelectorAll('#cubes small').length > 3")
@@ -502,7 +532,10 @@ def test_numbers_dates_and_counts_are_as_people_read_them(module):
 
 def test_the_graticule_over_a_pole_has_all_longitudes(module):
     ways = "((r) => [([x, y]) => [Math.atan2(x, -y) * r, 90 - Math.hypot(x, y)], ([lon, lat]) => [(90 - lat) * Math.sin(lon / r), -(90 - lat) * Math.cos(lon / r)]])(180 / Math.PI)"
-    lines = module("graticule.js", f"(([toLonLat, fromLonLat]) => m.graticule([-20, -20, 20, 20], {{toLonLat, fromLonLat}}))({ways})")
+    lines = module(
+        "graticule.js",
+        f"(([toLonLat, fromLonLat]) => m.graticule([-20, -20, 20, 20], {{toLonLat, fromLonLat}}))({ways})",
+    )
     meridians = [line["text"] for line in lines if line["meridian"]]
     assert len(meridians) == 12
     assert {"0°", "90°E", "90°W", "180°W"} <= set(meridians)
