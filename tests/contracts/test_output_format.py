@@ -17,11 +17,11 @@ SHAPES = ("series", "points", "cube")
 MEDIA_TYPES = {
     "csv": "text/csv", "json": "application/json", "covjson": "application/prs.coverage+json",
     "netcdf": "application/x-netcdf", "geotiff": "image/tiff", "parquet": "application/vnd.apache.parquet",
-    "png": "image/png",
+    "png": "image/png", "geojson": "application/geo+json",
 }  # fmt: skip
 BEGINNINGS = {
     "csv": b"# title: Demo\n", "json": b'{"title": "Demo"', "covjson": b'{"type": "Coverage', "netcdf": b"\x89HDF\r\n\x1a\n",
-    "geotiff": b"II*\x00", "parquet": b"PAR1", "png": b"\x89PNG\r\n\x1a\n",
+    "geotiff": b"II*\x00", "parquet": b"PAR1", "png": b"\x89PNG\r\n\x1a\n", "geojson": b'{"type": "FeatureCollection"',
 }  # fmt: skip
 CASES = [
     (name, shape) for name, found in sorted(FORMATS.items()) for shape in SHAPES if shape in found.shapes
@@ -69,8 +69,8 @@ def test_media_type_extension_and_shapes(name):
 
 def test_the_shapes_of_the_service():
     able = {shape: {name for name, found in FORMATS.items() if shape in found.shapes} for shape in SHAPES}
-    assert able["series"] >= {"csv", "json", "covjson", "netcdf", "parquet", "png"}
-    assert able["points"] >= {"csv", "json", "covjson", "netcdf", "parquet", "png"}
+    assert able["series"] >= {"csv", "json", "geojson", "covjson", "netcdf", "parquet", "png"}
+    assert able["points"] >= {"csv", "json", "geojson", "covjson", "netcdf", "parquet", "png"}
     assert able["cube"] >= {"csv", "covjson", "netcdf", "geotiff", "parquet", "png"}
 
 

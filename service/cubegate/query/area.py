@@ -15,7 +15,7 @@ from pyproj import CRS
 from pyproj.exceptions import ProjError
 
 from cubegate.errors import InvalidParameter, NotAcceptable
-from cubegate.query.crs import Bounds, find_places, parse_crs, same_crs
+from cubegate.query.crs import Bounds, find_places, parse_crs, same_crs, transformer
 from cubegate.query.masking import masked
 from cubegate.query.selection import Selection
 
@@ -67,14 +67,22 @@ class Area:
     def holds(self, crs: CRS | None, x: NDArray[np.float64], y: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Tell which places, in `crs`, lie inside or on an edge."""
         known = np.ones(len(x), bool)
-        if self.crs is not None and crs is not None:
-            x, y, known = find_places(crs, self.crs, x, y)
+        if self.crs is not None and crs is not None and not same_crs(self.crs, crs):
+            if self.crs.is_geographic:
+                # each place of a projection has but one on the Earth, so that nothing folds
+                x, y = transformer(crs, self.crs).transform(x, y)
+                known = np.isfinite(x) & np.isfinite(y)
+            else:
+                x, y, known = find_places(crs, self.crs, x, y)
         inside = np.asarray(shapely.intersects_xy(self.polygon, x, y), bool)
         geographic = self.crs.is_geographic if self.crs is not None else crs is not None and crs.is_geographic
-        if geographic:
+        if geographic and known.any():
             # a place has many longitudes, and the polygon may be written in any of them
+            west, _, east, _ = self.bounds
+            first, last = float(x[known].min()), float(x[known].max())
             for turn in (-360.0, 360.0):
-                inside |= np.asarray(shapely.intersects_xy(self.polygon, x + turn, y), bool)
+                if first + turn <= east and last + turn >= west:
+                    inside |= np.asarray(shapely.intersects_xy(self.polygon, x + turn, y), bool)
         return np.asarray(inside & known, bool)
 
 
@@ -130,7 +138,7 @@ def clip_to_area(selection: Selection, area: Area) -> Selection:
 def cells_inside(
     area: Area, crs: CRS | None, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> NDArray[np.bool_]:
-    """Tell which cells of a grid, by its axes in `crs`, have their centre in the polygons; of shape (y, x)."""
+    """Tell which cells of a grid in `crs` have their centre in the polygons; of shape (y, x)."""
     inside = np.zeros((len(y), len(x)), bool)
     rows = max(1, BLOCK_CELLS // len(x))
     for start in range(0, len(y), rows):
