@@ -92,3 +92,6 @@ class _MappedColumn(Column):
         last = (self._offset + min(stop, len(self)) * self._itemsize - 1) // PAGE
         self._pages.check(np.arange(first, last + 1))
         return super().slice(start, stop)
+
+    def all(self) -> NDArray[Any]:
+        return self.slice(0, len(self))

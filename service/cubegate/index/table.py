@@ -58,7 +58,7 @@ class Column:
 
     def all(self) -> NDArray[Any]:
         """Return every value; a view, to be read only."""
-        return self.slice(0, len(self))
+        return self._values[:]
 
 
 class Rows(NamedTuple):

@@ -193,7 +193,8 @@ class ChunkMembers:
         Raises:
             InvalidReference: it is the key of no chunk.
         """
-        owner = self._find_owner(key.rpartition("/")[0], key)
+        folder = key.rpartition("/")[0]
+        owner = self._owners[folder] if folder in self._owners else self._find_owner(folder, key)
         if owner is None:
             return None
         return owner.collected.array.path, owner.keys.number(key[owner.skip :])
