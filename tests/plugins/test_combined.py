@@ -318,3 +318,20 @@ def test_a_member_that_cannot_be_opened_fails_for_its_own_places_only(start, tmp
         assert client.get(f"/datasets/all/{path}", params=asked).status_code in {502, 503}
     (tmp_path / "later/utm.json").rename(tmp_path / "utm.json")
     assert get(client, "/datasets/all/timeseries", lon=UTM[0], lat=UTM[1]).json()["cube"] == "utm"
+
+
+def test_the_statistics_of_a_polygon_are_those_of_its_cube(client):
+    def ring(west, south, east, north):
+        return [[[west, south], [east, south], [east, north], [west, south]]]
+
+    def records(name, west, east):
+        body = {"type": "Polygon", "coordinates": ring(west, 64.99, east, 65.01)}
+        response = client.post(f"/datasets/{name}/statistics", json=body, params={"variables": "v"})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    alone, together = (records(name, POLAR[0] - 0.02, POLAR[0] + 0.02) for name in ("polar", "all"))
+    assert together["statistics"] == alone["statistics"]
+    assert len(alone["statistics"]) == 3
+    assert together["cube"] == "polar"
+    assert {record["count"] > 0 for record in records("all", -50.05, -49.7)["statistics"]} == {True}

@@ -4,7 +4,7 @@ from cubegate.api.dependencies import Services, datacube, formats, limits, servi
 from cubegate.api.description import describe_cube
 from cubegate.api.problems import PROBLEM_RESPONSES, problem, problem_of, register_problems
 from cubegate.api.responses import respond
-from cubegate.catalog.cube import Cube
+from cubegate.catalog.cube import Cube, QueryPlan
 from cubegate.catalog.datacube import Datacube
 from cubegate.settings import LimitSettings
 from cubegate.store.encoded import EncodedStore
@@ -15,6 +15,7 @@ __all__ = [
     "Datacube",
     "EncodedStore",
     "LimitSettings",
+    "QueryPlan",
     "Services",
     "datacube",
     "describe_cube",
