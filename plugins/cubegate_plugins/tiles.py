@@ -11,14 +11,13 @@ from starlette.responses import Response
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
 from cubegate.api import PROBLEM_RESPONSES, Cube, LimitSettings, datacube, limits
-from cubegate.api.pictures import PNG, draw, gallery, respond_small
+from cubegate.api.pictures import PNG, draw, gallery, prepare, respond_small
 from cubegate.query.in_thread import in_thread
 from cubegate.query.parameters import Parameter
 from cubegate.tiling import metadata
 from cubegate.tiling.legend import draw_legend
 from cubegate.tiling.matrices import NATIVE, WEB_MERCATOR, WORLD_CRS84, find_matrix_set
 from cubegate.tiling.parameters import STYLE_PARAMETERS, TILE_PARAMETERS, read_tile
-from cubegate.tiling.picture import plan_picture
 from cubegate.tiling.style import choose_style
 
 TILE_DESCRIPTION = """One variable at one date, as a PNG of 256 x 256 pixels, each of which shows the cell
@@ -95,7 +94,7 @@ async def read_tile_png(
         layer = await known.layer(cube, asked.group, asked.variable)
         matrices = find_matrix_set(tile_matrix_set, layer.parts[0].footprint)
         lattice = matrices.lattice(z, x, y)
-        picture = await plan_picture(asked.view(layer), lattice, known.limits)
+        picture = await prepare(request, asked.view(layer), lattice, known.limits)
         if not picture.price.within(known.limits):
             zooms = await known.zooms(layer, matrices)
             picture.require(known.limits, f"Zoom in: the tiles of this variable begin at zoom {zooms.first}.")

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
 from cubegate.api import PROBLEM_RESPONSES, Cube, LimitSettings, datacube, limits
-from cubegate.api.pictures import PNG, Gallery, draw, gallery, respond_small, respond_wms_error
+from cubegate.api.pictures import PNG, Gallery, draw, gallery, prepare, respond_small, respond_wms_error
 from cubegate.errors import CubegateError, InvalidParameter
 from cubegate.query.in_thread import in_thread
 from cubegate.tiling import wms
@@ -18,7 +18,7 @@ from cubegate.tiling.capabilities import MEDIA_TYPES, ServiceFacts, write_capabi
 from cubegate.tiling.feature_info import describe_cell, write_info
 from cubegate.tiling.legend import draw_legend
 from cubegate.tiling.map_crs import known_crs
-from cubegate.tiling.picture import Picture, plan_picture, value_at
+from cubegate.tiling.picture import Picture, value_at
 from cubegate.tiling.style import choose_style
 from cubegate.tiling.wms import MapRequest
 
@@ -96,7 +96,7 @@ async def _map(
     asked = wms.read_map(given, version)
 
     async def make() -> bytes:
-        picture = await _plan(cube, known, asked)
+        picture = await _plan(request, cube, known, asked)
         style = choose_style(await known.style(picture.view.layer), asked.asked.rescale, asked.asked.colormap)
         return await draw(request, picture, style, asked.background)
 
@@ -109,7 +109,7 @@ async def _feature_info(
     asked = wms.read_feature_info(given, version)
 
     async def make() -> bytes:
-        picture = await _plan(cube, known, asked)
+        picture = await _plan(request, cube, known, asked)
         found = value_at(picture, *asked.point)
         if found is None:
             return write_info(None, asked.info_format)
@@ -141,14 +141,14 @@ async def _legend(
     return await respond_small(request, cube, PNG, make)
 
 
-async def _plan(cube: Cube, known: Gallery, asked: MapRequest) -> Picture:
+async def _plan(request: Request, cube: Cube, known: Gallery, asked: MapRequest) -> Picture:
     layer = await known.layer(cube, asked.asked.group, asked.layer, "layers")
     lattice = asked.lattice
     assert lattice is not None  # noqa: S101 - only a legend has none
     accepted = await in_thread(lambda: known_crs(layer))
     if not any(lattice.crs is crs or lattice.crs == crs for crs in accepted.values()):
         raise InvalidParameter("crs", "The layer is not offered in this CRS.", accepted=", ".join(accepted))
-    picture = await plan_picture(asked.complete(layer).view(layer), lattice, known.limits)
+    picture = await prepare(request, asked.complete(layer).view(layer), lattice, known.limits)
     hint = "Zoom in, or ask for a smaller part; tilejson.json says at which zoom tiles begin."
     picture.require(known.limits_of(lattice.width * lattice.height), hint)
     return picture

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, proxy
 
 from fastapi import Request
 from starlette.responses import Response
@@ -20,11 +21,13 @@ from cubegate.catalog.combined import CombinedCube
 from cubegate.catalog.cube import Cube
 from cubegate.catalog.datacube import Datacube
 from cubegate.errors import CubegateError, Overloaded
+from cubegate.query.budget import Limits
 from cubegate.query.in_thread import in_thread
+from cubegate.query.lattice import Lattice
 from cubegate.settings import LimitSettings
 from cubegate.tiling.layers import Layer, choose_layer, find_layers
 from cubegate.tiling.matrices import TILE, MatrixSet
-from cubegate.tiling.picture import Picture, enlarged
+from cubegate.tiling.picture import PIXEL_NBYTES, Picture, View, enlarged, plan_picture
 from cubegate.tiling.statistics import find_style
 from cubegate.tiling.style import AnyStyle, paint
 from cubegate.tiling.wms_errors import MEDIA_TYPES as ERROR_TYPES
@@ -44,7 +47,7 @@ class Gallery:
         self.identity = cube.identity
         self.limits = limits.model_copy(update={"chunks": min(limits.tile_chunks, limits.chunks)})
         self._known: dict[tuple[Any, ...], Any] = {}
-        self._locks: dict[tuple[Any, ...], asyncio.Lock] = {}
+        self._turns: dict[tuple[Any, ...], tuple[asyncio.Lock, int]] = {}
 
     async def layers(self, cube: Cube, group: str) -> dict[str, Layer]:
         """Return what can be drawn of a group, by name; see `find_layers`."""
@@ -55,7 +58,8 @@ class Gallery:
             else:
                 assert isinstance(cube, Datacube)  # noqa: S101 - narrows to the only other kind
                 sources = [cube]
-            return await find_layers(sources, group)
+            # what is remembered of a cube must not keep it
+            return await find_layers([proxy(source) for source in sources], group)
 
         return await self._once(("layers", group), find())
 
@@ -77,17 +81,30 @@ class Gallery:
             if key in self._known:
                 found: T = self._known[key]
                 return found
-            async with self._locks.setdefault(key, asyncio.Lock()):
-                if key not in self._known:
-                    made = await work
-                    while len(self._known) >= _MOST_REMEMBERED:
-                        self._known.pop(next(iter(self._known)))
-                    self._known[key] = made
-                else:
-                    made = self._known[key]
+            async with self._turn((*key, id(asyncio.get_running_loop()))):
+                if key in self._known:
+                    known: T = self._known[key]
+                    return known
+                made = await work
+                while len(self._known) >= _MOST_REMEMBERED:
+                    self._known.pop(next(iter(self._known)))
+                self._known[key] = made
                 return made
         finally:
             work.close()
+
+    @asynccontextmanager
+    async def _turn(self, key: tuple[Any, ...]) -> AsyncIterator[None]:
+        """Let one in at a time; nothing is left behind when the last has gone."""
+        lock, waiting = self._turns.get(key, (asyncio.Lock(), 0))
+        self._turns[key] = lock, waiting + 1
+        try:
+            async with lock:
+                yield
+        finally:
+            lock, waiting = self._turns.pop(key)
+            if waiting > 1:
+                self._turns[key] = lock, waiting - 1
 
     def limits_of(self, picture_pixels: int) -> LimitSettings:
         """Return the limits of a picture by its size."""
@@ -130,6 +147,12 @@ async def respond_small(
 
 async def _made(make: Callable[[], Awaitable[bytes]]) -> bytes:
     return await make()
+
+
+async def prepare(request: Request, view: View, lattice: Lattice, limits: Limits) -> Picture:
+    """Find and price what a picture shows, within the server's own limits; see `plan_picture`."""
+    async with services(request).queries.slot(PIXEL_NBYTES * lattice.width * lattice.height):
+        return await plan_picture(view, lattice, limits)
 
 
 async def draw(

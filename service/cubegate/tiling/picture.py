@@ -26,7 +26,7 @@ from cubegate.tiling.layers import Layer, Part
 from cubegate.tiling.sampling import Sampling, sample
 
 # bytes for each pixel: where it lies, its cell, its value and its colour
-_PIXEL_NBYTES = 80
+PIXEL_NBYTES = 80
 _MOST_NAMED = 12
 
 
@@ -99,7 +99,7 @@ class Picture:
     def nbytes(self) -> int:
         """The size in memory of what `load` reads and makes of it."""
         read = sum(plan.selection.nbytes for _, _, plan in self.pieces)
-        return read + _PIXEL_NBYTES * self.lattice.width * self.lattice.height
+        return read + PIXEL_NBYTES * self.lattice.width * self.lattice.height
 
     def require(self, limits: Limits, hint: str) -> None:
         """Raise `BudgetExceeded` with a hint where it costs more than the limits."""
