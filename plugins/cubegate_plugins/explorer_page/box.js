@@ -4,7 +4,9 @@ import { $, make } from "./elements.js";
 import { bytes, histogram, shown } from "./numbers.js";
 import { address, boxQuery, fetchJson } from "./requests.js";
 
-const MOST_CELLS = 400_000;
+const MOST_CELLS = 4_000_000;
+const BINS = 24;
+const LONGEST_NAME = 40;
 const SVG = "http://www.w3.org/2000/svg";
 
 export class BoxPanel {
@@ -51,9 +53,28 @@ export class BoxPanel {
       $("histogram").replaceChildren(make("p", {}, `A histogram is drawn of up to ${MOST_CELLS.toLocaleString("en")} cells; here are ${price.cells.toLocaleString("en")}. Draw a smaller box.`));
       return;
     }
-    const coverage = await fetchJson(address(description.id, "subset", { ...query, f: "covjson" }), { signal });
-    drawHistogram(coverageValues(coverage, state.variable), unitsOf(description, state));
+    drawHistogram(await fetchCounts(description, state, signal), unitsOf(description, state));
   }
+}
+
+/** Count the values of the box at the date shown: by the server, or here where the box has no CRS to name. */
+async function fetchCounts(description, state, signal) {
+  const { bbox, "bbox-crs": native, ...query } = boxQuery(description, state, state.box, "one");
+  if (native && !(description.crs?.name.length < LONGEST_NAME)) {
+    const coverage = await fetchJson(address(description.id, "subset", { bbox, "bbox-crs": native, ...query, f: "covjson" }), { signal });
+    return histogram(coverageValues(coverage, state.variable), BINS);
+  }
+  const url = address(description.id, "statistics", { ...query, crs: native ? description.crs.name : "", bins: BINS, f: "json" });
+  const [west, south, east, north] = state.box;
+  const ring = [[west, south], [east, south], [east, north], [west, north], [west, south]];
+  const body = JSON.stringify({ type: "Polygon", coordinates: [ring] });
+  const answer = await fetchJson(url, { method: "POST", headers: { "Content-Type": "application/geo+json" }, body, signal });
+  // an instant may be there twice
+  const rows = answer.statistics.filter((row) => row.histogram);
+  const cells = answer.statistics[0].cells;
+  if (rows.length === 0) return { low: null, high: null, missing: cells, counts: [] };
+  const [{ count, min, max, mean, median, histogram: { counts } }] = rows;
+  return { low: min, high: max, missing: cells - count, counts, mean, median };
 }
 
 function unitsOf(description, state) {
@@ -72,8 +93,7 @@ export function priceWords(price) {
   return price.fits ? parts : `${parts} That is too much for one query. ${price.hint ?? ""}`;
 }
 
-function drawHistogram(values, units) {
-  const found = histogram(values);
+function drawHistogram(found, units) {
   if (found.counts.length === 0) {
     $("histogram").replaceChildren(make("p", {}, "All values in the box are missing at this date."));
     return;
@@ -81,7 +101,7 @@ function drawHistogram(values, units) {
   const most = Math.max(...found.counts);
   const width = 100 / found.counts.length;
   const picture = document.createElementNS(SVG, "svg");
-  const present = values.length - found.missing;
+  const present = found.counts.reduce((sum, count) => sum + count, 0);
   picture.setAttribute("viewBox", "0 0 100 40");
   picture.setAttribute("preserveAspectRatio", "none");
   picture.setAttribute("role", "img");
@@ -95,6 +115,7 @@ function drawHistogram(values, units) {
     bar.append(title);
     picture.append(bar);
   });
-  $("histogram").replaceChildren(picture, make("p", {}, `${shown(found.low)} to ${shown(found.high)} ${units}; ${present.toLocaleString("en")} values, ${found.missing.toLocaleString("en")} missing.`));
+  const middle = found.mean === undefined ? "" : `, mean ${shown(found.mean)}, median ${shown(found.median)}`;
+  $("histogram").replaceChildren(picture, make("p", {}, `${shown(found.low)} to ${shown(found.high)} ${units}${middle}; ${present.toLocaleString("en")} values, ${found.missing.toLocaleString("en")} missing.`));
 }
 
