@@ -2,13 +2,11 @@
 
 import asyncio
 import gzip
-import hashlib
 import json
-import threading
 from contextlib import contextmanager
-from types import SimpleNamespace
 
 from aiohttp import web
+from tests.http_server import ranged, running_application
 
 FRAME = 11116
 
@@ -92,35 +90,13 @@ class Archive:
         data = self.files.get(name)
         if data is None:
             return web.Response(status=404)
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
-        wanted = request.http_range
-        if wanted.start is None:
-            return web.Response(body=data, headers=headers)
-        part = data[wanted.start : wanted.stop]
-        headers["Content-Range"] = f"bytes {wanted.start}-{wanted.start + len(part) - 1}/{len(data)}"
-        return web.Response(status=206, body=part, headers=headers)
+        return ranged(request, data)
 
 
 @contextmanager
 def running_archive():
     """Serve an empty archive while the context lasts."""
-    archive, loop = Archive(), asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def start():
-        application = web.Application()
-        application.router.add_get("/search/granules.umm_json", archive.search)
-        application.router.add_get("/data/{name}", archive.data)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return SimpleNamespace(runner=runner, port=runner.addresses[0][1])
-
-    started = asyncio.run_coroutine_threadsafe(start(), loop).result()
-    archive.url = f"http://127.0.0.1:{started.port}"
-    yield archive
-    asyncio.run_coroutine_threadsafe(started.runner.cleanup(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    archive = Archive()
+    routes = [("/search/granules.umm_json", archive.search), ("/data/{name}", archive.data)]
+    with running_application(GET=routes) as archive.url:
+        yield archive

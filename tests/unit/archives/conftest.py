@@ -5,6 +5,7 @@ import json
 import h5py
 import numpy as np
 import pytest
+from tests.unit.archives.archive import running_archive
 
 from cubegate.chunks.upstream import open_upstreams
 from cubegate.index.build import build_index
@@ -76,3 +77,22 @@ def index_of(upstreams, scan_granule, tmp_path):
         return await build_index(references.as_uri(), upstreams, check_url=upstreams.check)
 
     return index_of
+
+
+@pytest.fixture
+def archive():
+    """A CMR and the granules that it lists, none yet."""
+    with running_archive() as running:
+        yield running
+
+
+@pytest.fixture
+def configuration(archive, tmp_path):
+    """A configuration that may read the archive and what lies in `tmp_path`, and mounts its folder `cubes`."""
+    file = tmp_path / "cubegate.yaml"
+    file.write_text(
+        f'archives: {{cmr: "{archive.url}"}}\n'
+        f'upstreams: {{"{archive.url}/data/": {{}}, "{tmp_path.as_uri()}/": {{}}}}\n'
+        "collections: [cubes/*.yaml]\n"
+    )
+    return file

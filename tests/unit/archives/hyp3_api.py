@@ -1,13 +1,11 @@
 """A small HyP3 API over HTTP: the jobs of an account, page by page, and the ZIP files of those that succeeded."""
 
-import asyncio
-import hashlib
-import threading
 from contextlib import contextmanager
 
 from aiohttp import web
+from tests.http_server import ranged, running_application
 
-TOKEN = "eyJ0-a-token-of-earthdata"
+TOKEN = "token-value"
 
 
 class HyP3API:
@@ -52,37 +50,12 @@ class HyP3API:
         data = self.zips.get(request.match_info["name"])
         if data is None:
             return web.Response(status=self.absent)
-        headers = {"ETag": f'"{hashlib.sha256(data).hexdigest()}"'}
-        wanted = request.http_range
-        if wanted.start is None:
-            return web.Response(body=data, headers=headers)
-        part = data[wanted.start : wanted.stop]
-        headers["Content-Range"] = f"bytes {wanted.start}-{wanted.start + len(part) - 1}/{len(data)}"
-        return web.Response(status=206, body=part, headers=headers)
+        return ranged(request, data)
 
 
 @contextmanager
 def running_hyp3():
     """Serve an API without jobs while the context lasts."""
-    api, loop = HyP3API(), asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def start():
-        application = web.Application()
-        application.router.add_get("/jobs", api.find)
-        application.router.add_get("/files/{name}", api.file)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return runner
-
-    runner = asyncio.run_coroutine_threadsafe(start(), loop).result()
-    api.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
+    api = HyP3API()
+    with running_application(GET=[("/jobs", api.find), ("/files/{name}", api.file)]) as api.url:
         yield api
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()

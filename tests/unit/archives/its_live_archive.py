@@ -1,15 +1,13 @@
 """Small cubes in the form of ITS_LIVE v2, and catalogs of them."""
 
-import asyncio
 import json
-import threading
 from contextlib import contextmanager
 
 import numpy as np
 import pyproj
 import xarray as xr
-from aiohttp import web
 from numcodecs import Blosc
+from tests.http_server import running_application
 
 SIZE, PIXEL, COUNT, FILL = 20, 5_000.0, 37, -32767
 AMAZON = "http://its-live-data.s3.amazonaws.com"
@@ -138,23 +136,5 @@ def catalog(*features):
 @contextmanager
 def running_web(answer):
     """Serve what `answer(request)` returns while the context lasts; gives the URL."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def start():
-        application = web.Application()
-        application.router.add_get("/{path:.*}", answer)
-        runner = web.AppRunner(application, shutdown_timeout=0.1)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return runner
-
-    runner = asyncio.run_coroutine_threadsafe(start(), loop).result()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with running_application(GET=[("/{path:.*}", answer)]) as url:
+        yield url

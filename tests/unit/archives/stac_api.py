@@ -1,10 +1,9 @@
 """A small STAC API over HTTP: a collection, and a search whose pages are linked."""
 
-import asyncio
-import threading
 from contextlib import contextmanager
 
 from aiohttp import web
+from tests.http_server import running_application
 
 CONFORMS = [
     "https://api.stacspec.org/v1.0.0/core",
@@ -76,24 +75,7 @@ class StacAPI:
 @contextmanager
 def running_stac_api():
     """Serve an API without items while the context lasts."""
-    api, loop = StacAPI(), asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-
-    async def start():
-        application = web.Application()
-        application.router.add_get("/", api.landing)
-        application.router.add_get("/collections/velocity", api.described)
-        application.router.add_post("/search", api.search)
-        runner = web.AppRunner(application)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        return runner
-
-    runner = asyncio.run_coroutine_threadsafe(start(), loop).result()
-    api.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield api
-    asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result()
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    api = StacAPI()
+    landing = [("/", api.landing), ("/collections/velocity", api.described)]
+    with running_application(GET=landing, POST=[("/search", api.search)]) as api.url:
+        yield api

@@ -15,7 +15,6 @@ from rasterio.enums import Resampling
 from rasterio.io import MemoryFile
 from rasterio.transform import from_origin
 from tests.s3_server import checked_access, connect, new_keys, running_s3
-from tests.unit.archives.archive import running_archive
 
 from cubegate.app import create_app
 from cubegate.archives.cog_list import CogFile, expand, parse_moment, parse_years, read_list
@@ -60,12 +59,6 @@ def read(data, **options):
 
 
 @pytest.fixture
-def archive():
-    with running_archive() as running:
-        yield running
-
-
-@pytest.fixture
 def published(archive):
     """Publish a mosaic of each year and variable; returns them by year and variable."""
     files = {}
@@ -74,16 +67,6 @@ def published(archive):
             files[year, variable] = mosaic(10 * number + other)
             archive.files[f"M_{year}_{variable}.tif"] = files[year, variable]
     return files
-
-
-@pytest.fixture
-def configuration(archive, tmp_path):
-    file = tmp_path / "cubegate.yaml"
-    file.write_text(
-        f'upstreams: {{"{archive.url}/data/": {{}}, "{tmp_path.as_uri()}/": {{}}}}\n'
-        "collections: [cubes/*.yaml]\n"
-    )
-    return file
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import h5py
 import httpx
 import numpy as np
 import pytest
-from tests.unit.archives.archive import FRAME, granule_name, running_archive
+from tests.unit.archives.archive import FRAME, granule_name
 
 from cubegate.app import create_app
 from cubegate.archives.cmr import CMR, Granule
@@ -20,12 +20,6 @@ from cubegate.settings import load_settings
 
 README = Path(__file__).resolve().parents[3] / "README.md"
 SECONDARY = ["20200104T140734", "20200116T140733", "20200128T140733"]
-
-
-@pytest.fixture
-def archive():
-    with running_archive() as running:
-        yield running
 
 
 @pytest.fixture
@@ -41,18 +35,6 @@ def publish(archive, tmp_path, write_granule, scan_granule):
         return name, values
 
     return publish
-
-
-@pytest.fixture
-def configuration(archive, tmp_path):
-    file = tmp_path / "cubegate.yaml"
-    cubes = tmp_path / "cubes"
-    file.write_text(
-        f'archives: {{cmr: "{archive.url}"}}\n'
-        f'upstreams: {{"{archive.url}/data/": {{}}, "{cubes.as_uri()}/": {{}}}}\n'
-        "collections: [cubes/*.yaml]\n"
-    )
-    return file
 
 
 @pytest.fixture

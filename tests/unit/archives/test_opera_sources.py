@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from tests.earthdata_double.double import running_double
-from tests.unit.archives.archive import FRAME, granule_name, running_archive
+from tests.unit.archives.archive import FRAME, granule_name
 from tests.unit.index.builders.dmrpp_writer import describe
 
 from cubegate.app import create_app
@@ -31,12 +31,6 @@ def time_of(text):
 
 
 @pytest.fixture
-def archive():
-    with running_archive() as running:
-        yield running
-
-
-@pytest.fixture
 def publish(archive, tmp_path, write_granule, scan_granule):
     """Publish a granule of one date; returns its name and its path."""
 
@@ -48,17 +42,6 @@ def publish(archive, tmp_path, write_granule, scan_granule):
         return name, path
 
     return publish
-
-
-@pytest.fixture
-def configuration(archive, tmp_path):
-    file = tmp_path / "cubegate.yaml"
-    file.write_text(
-        f'archives: {{cmr: "{archive.url}"}}\n'
-        f'upstreams: {{"{archive.url}/data/": {{}}, "{tmp_path.as_uri()}/": {{}}}}\n'
-        "collections: [cubes/*.yaml]\n"
-    )
-    return file
 
 
 @pytest.fixture

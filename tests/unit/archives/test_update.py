@@ -9,7 +9,7 @@ import httpx
 import numpy as np
 import pytest
 import xarray as xr
-from tests.unit.archives.archive import FRAME, granule_name, running_archive
+from tests.unit.archives.archive import FRAME, granule_name
 
 from cubegate.app import create_app
 from cubegate.archives.update import why_not_appended
@@ -25,12 +25,6 @@ SECONDARY = ["20200104T140734", "20200116T140733", "20200128T140733", "20200209T
 
 
 @pytest.fixture
-def archive():
-    with running_archive() as running:
-        yield running
-
-
-@pytest.fixture
 def publish(archive, tmp_path, write_granule, scan_granule):
     """Publish a granule of one date; returns its values."""
 
@@ -42,18 +36,6 @@ def publish(archive, tmp_path, write_granule, scan_granule):
         return values
 
     return publish
-
-
-@pytest.fixture
-def configuration(archive, tmp_path):
-    file = tmp_path / "cubegate.yaml"
-    cubes = tmp_path / "cubes"
-    file.write_text(
-        f'archives: {{cmr: "{archive.url}"}}\n'
-        f'upstreams: {{"{archive.url}/data/": {{}}, "{cubes.as_uri()}/": {{}}}}\n'
-        "collections: [cubes/*.yaml]\n"
-    )
-    return file
 
 
 @pytest.fixture
