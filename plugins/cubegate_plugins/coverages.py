@@ -91,13 +91,13 @@ async def read_box(
         query, asked = read_coverage(request.query_params.multi_items(), await describe_collection(cube))
         named, accept = asked.given.get("f"), request.headers.get("accept", "")
         output_format = negotiate(formats, named, accept, "cube", DEFAULT_FORMAT)
-        plan = await cube.plan("", query, limits)
+        plan = await cube.plan("", query.query, limits)
         selection = await plan.enforce()
     about = {"title": cube.title, "dataset": cube.id, "version": cube.version, **asked.conditions}
 
     async def produce() -> Result:
         with coverage_names():
-            loaded = await selection.load()
+            loaded = query.answer(await selection.load())
         facts = {**about, **loaded.facts}
         return Result("cube", loaded.dataset, loaded.x, loaded.y, loaded.time, loaded.crs, facts, {})
 

@@ -243,6 +243,8 @@ def _answering(kind: str, make: Maker) -> Callable[..., Any]:
         with parameters.edr_names():
             asked = parameters.read_query(request.query_params.multi_items(), kind)
             parameters.require(asked, kind)
+            if asked.target_crs is not None:
+                documents.require_crs(asked.target_crs, await describe_collection(cube))
             high = parameters.asks_height(asked)
             vertical = (await describe_collection(cube)).vertical if high else None
             query: Query = await make(cube, asked, limits, vertical)
@@ -256,7 +258,7 @@ def _answering(kind: str, make: Maker) -> Callable[..., Any]:
         async def produce() -> Result:
             with parameters.edr_names():
                 loaded = await selection.load()
-                done = await in_thread(partial(query.finish, loaded))
+                done = await in_thread(partial(query.answer, loaded))
             facts = {**about, **loaded.facts}
             return Result(query.shape, done.dataset, done.x, done.y, done.time, done.crs, facts, options)
 

@@ -711,6 +711,7 @@ def test_answers_have_heads_and_ranges(edr, server):
         ("position", {"coords": "MULTIPOINT((-118.0899 35.2301),(0 0))"}, "coords", "number 2"),
         ("position", {"coords": "POINT(500 100)"}, "coords", "degrees"),
         ("position", {"coords": POINT, "crs": "EPSG:0"}, "crs", "PROJ"),
+        ("position", {"coords": POINT, "crs": "EPSG:3413"}, "crs", "not answered"),
         ("position", {"coords": POINT, "parameter_name": "speed"}, "parameter-name", "speed"),
         ("position", {"coords": POINT, "parameter_name": ""}, "parameter-name", ""),
         ("position", {"coords": POINT, "datetime": "2020-13"}, "datetime", "range"),
@@ -749,10 +750,22 @@ def test_a_bad_query_is_400_and_names_its_parameter(edr, path, asked, parameter,
 
 
 def test_levels_that_do_not_exist_are_400(edr):
-    for z in ("700", "400/600,800", "R2/500/350", "600/700"):
+    for z in ("700", "500,700", "R2/501/10", "600/700", "1/2/3", "x"):
         problem = edr("/collections/globe/position", status=400, coords="POINT(10 10)", z=z).json()
         assert problem["parameter"] in ("z", "level")
-    assert edr("/collections/globe/position", coords="POINT(10 10)", z="400/900").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("z", "levels"),
+    [("500", [500]), ("400/900", [500, 850]), ("400/600", [500]), ("500,850", [500, 850]), ("850", [850]), ("R3/500/175", [500, 850])],
+)  # fmt: skip
+def test_levels_in_every_form(edr, decoded, z, levels):
+    found = edr("/collections/globe/position", coords="POINT(11 12)", z=z, f="netcdf").content
+    with xr.open_dataset(io.BytesIO(found), engine="h5netcdf") as dataset:
+        expected = decoded["globe"].t.sel(lon=10, lat=12.5, level=levels)
+        assert np.atleast_1d(dataset.level).tolist() == levels
+        values = dataset.t if "level" in dataset.t.dims else dataset.t.expand_dims("level")
+        np.testing.assert_array_equal(values.transpose("time", "level", "member"), expected)
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,17 @@ from typing import Any
 from pyproj import CRS
 
 from cubegate.edr.description import Axis, Description
+from cubegate.edr.levels import Levels, read_levels
 from cubegate.edr.parameters import (
     DATETIME,
     NATIVE,
     Asked,
     read_bbox,
     read_conditions,
-    read_level,
     read_names,
     read_once,
 )
+from cubegate.edr.queries import Query
 from cubegate.edr.units import UCUM, ucum
 from cubegate.errors import InvalidParameter
 from cubegate.formats.crs import crs_uri
@@ -68,10 +69,10 @@ class _Ranges:
     places: dict[str, Range] = field(default_factory=dict)
     degrees: bool = False
     interval: Interval | None = None
-    selectors: dict[str, str] = field(default_factory=dict)
+    levels: Levels = field(default_factory=Levels)
 
 
-def read_coverage(items: Iterable[tuple[str, str]], cube: Description) -> tuple[CubeQuery, Asked]:
+def read_coverage(items: Iterable[tuple[str, str]], cube: Description) -> tuple[Query, Asked]:
     """Read the parameters of a coverage request.
 
     Raises:
@@ -88,12 +89,15 @@ def read_coverage(items: Iterable[tuple[str, str]], cube: Description) -> tuple[
     target = parse_crs(given["crs"]) if given.get("crs", NATIVE) != NATIVE else None
     if target is not None and cube.crs is not None and same_crs(target, cube.crs):
         target = None
-    selectors = {name: text for name, text in given.items() if name not in known} | ranges.selectors
+    selectors = {name: text for name, text in given.items() if name not in known} | dict(
+        ranges.levels.selectors
+    )
     asked = Asked(
         given, known, None, target, read_names(given.get(PROPERTIES.name)), interval, where, mask, selectors
     )
     bounds, crs = _read_box(asked, ranges, cube)
-    return CubeQuery(bounds, crs, selectors=selectors, target_crs=target, **asked.common), asked
+    query = CubeQuery(bounds, crs, selectors=selectors, target_crs=target, **asked.common)
+    return Query(query, "cube", levels=ranges.levels), asked
 
 
 def parse_subset(texts: Iterable[str]) -> dict[str, Range]:
@@ -139,7 +143,7 @@ def _assign(found: Mapping[str, Range], cube: Description) -> _Ranges:
         lower = name.lower()
         if name in others:
             text = each.low if each.single else f"{each.low or '-inf'}/{each.high or 'inf'}"
-            ranges.selectors |= read_level(str(text), others[name], "subset")
+            ranges.levels |= read_levels(str(text), others[name], "subset")
         elif (
             name in own
             or lower in (*_EASTING, *_NORTHING)

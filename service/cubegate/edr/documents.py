@@ -10,9 +10,10 @@ import pyproj
 from cubegate.edr.conformance import CONFORMS_TO
 from cubegate.edr.description import MAX_VALUES, Description, Parameter
 from cubegate.edr.units import describe_unit
+from cubegate.errors import InvalidParameter
 from cubegate.formats.crs import crs_uri
 from cubegate.formats.output import OutputFormat, Shape
-from cubegate.query.crs import lonlat, name_crs
+from cubegate.query.crs import lonlat, name_crs, same_crs
 
 GREGORIAN = "http://www.opengis.net/def/uom/ISO-8601/0/Gregorian"
 CALENDARS = "http://cfconventions.org/cf-conventions/cf-conventions.html#calendar"
@@ -111,12 +112,28 @@ def crs_details(cube: Description) -> list[Document]:
     """List the CRS that a collection is asked and answered in, its own first: there nothing is resampled."""
     if cube.crs is None and cube.box is None:
         return [{"crs": "native", "wkt": ""}]
+    return [{"crs": name_crs(crs), "wkt": crs.to_wkt()} for crs in listed_crs(cube)]
+
+
+def listed_crs(cube: Description) -> list[pyproj.CRS]:
+    """Return these CRS; none where that of the grid is unknown."""
+    if cube.crs is None and cube.box is None:
+        return []
     # EPSG:4326 has its latitude first, and x comes first here
     own = [lonlat() if crs_uri(crs) == crs_uri(lonlat()) else crs for crs in (cube.crs,) if crs is not None]
-    found: dict[str, str] = {}
-    for crs in (*own, lonlat(), pyproj.CRS.from_epsg(3857)):
-        found.setdefault(name_crs(crs), crs.to_wkt())
-    return [{"crs": name, "wkt": wkt} for name, wkt in found.items()]
+    return list({name_crs(crs): crs for crs in (*own, lonlat(), pyproj.CRS.from_epsg(3857))}.values())
+
+
+def require_crs(crs: pyproj.CRS, cube: Description) -> None:
+    """Refuse a CRS that the collection does not list, in whatever form it is named.
+
+    Raises:
+        InvalidParameter: it is not listed.
+    """
+    known = listed_crs(cube)
+    if not any(same_crs(crs, each) for each in known):
+        names = ", ".join(map(name_crs, known)) or "native"
+        raise InvalidParameter("crs", "This collection is not answered in that CRS.", accepted=names)
 
 
 def extent(cube: Description) -> Document:

@@ -11,6 +11,7 @@ import numpy as np
 from pyproj import CRS
 
 from cubegate.edr.description import Dimension
+from cubegate.edr.levels import Levels, read_levels
 from cubegate.errors import InvalidParameter
 from cubegate.query.area import Area, make_area
 from cubegate.query.conditions import Condition, parse_conditions
@@ -29,7 +30,7 @@ def _coords(example: str) -> Parameter:
     return Parameter("coords", "Well-known text, x (or longitude) first, in `crs`.", example)
 
 
-Z = Parameter("z", "One level of a vertical dimension; ignored where the grid has none.", "500")
+Z = Parameter("z", "Levels of a vertical dimension: one, `a,b`, `low/high` or `Rcount/first/step`.", "500")
 DATETIME = Parameter("datetime", "A time, or an interval `start/end`, `start/..`, `../end`.", "2020-01-01/..")
 NAMES = Parameter("parameter-name", "Names, separated by commas; all without it.", "displacement")
 CRS_BOTH = Parameter(
@@ -227,50 +228,19 @@ def read_bbox(
 
 def read_height(
     asked: Asked, vertical: Dimension | None, heights: tuple[float, float] | None = None
-) -> dict[str, str]:
-    """Return the selectors of a query, with that of the vertical dimension, if `z` names one level.
+) -> Levels:
+    """Return the levels that `z`, or a bbox with heights, names, with the selectors of other dimensions.
 
     Raises:
-        InvalidParameter: several levels are asked for, but not all of them.
+        InvalidParameter: there are no such levels.
     """
-    selectors = dict(asked.selectors)
-    if vertical is None:
-        return selectors
+    others = Levels(asked.selectors)
     text = asked.given.get(Z.name, "").strip()
     if not text and heights is not None:
         text = f"{heights[0]:.17g}/{heights[1]:.17g}"
-    if not text:
-        return selectors
-    return selectors | read_level(text, vertical, Z.name)
-
-
-def read_level(text: str, dimension: Dimension, parameter: str) -> dict[str, str]:
-    """Return the selector of one level of a dimension; none where a range `low/high` holds all of them.
-
-    Raises:
-        InvalidParameter: several levels are asked for, but not all of them.
-    """
-    if "/" not in text and "," not in text:
-        return {dimension.name: text}
-    ends = text.split("/")
-    numbers = [float(value) for value in dimension.values if isinstance(value, int | float)]
-    if len(ends) == 2 and "," not in text and len(numbers) == len(dimension.values):
-        low, high = sorted(_end(end, parameter) for end in ends)
-        inside = [level for level in numbers if low <= level <= high]
-        if len(inside) == len(numbers):
-            return {}
-        if len(inside) == 1:
-            return {dimension.name: repr(inside[0])}
-    shown = ", ".join(map(str, dimension.values[:12]))
-    raise InvalidParameter(
-        parameter,
-        f"{dimension.name} {text[:80]} is neither one level nor all of them.",
-        accepted=f"one of {shown}, or none for all",
-    )
-
-
-def _end(text: str, parameter: str) -> float:
-    return float(text) if text in ("inf", "-inf") else parse_number(text, parameter)
+    if vertical is None or not text:
+        return others
+    return others | read_levels(text, vertical, Z.name)
 
 
 def read_page(items: Iterable[tuple[str, str]], known: Iterable[Parameter]) -> dict[str, str]:

@@ -11,6 +11,7 @@ import numpy as np
 from pyproj import CRS
 
 from cubegate.edr.description import Dimension
+from cubegate.edr.levels import Levels, keep_levels
 from cubegate.edr.parameters import Asked, read_bbox, read_height, read_points
 from cubegate.errors import BudgetExceeded, InvalidParameter
 from cubegate.query.area import Area, clip_to_area
@@ -33,6 +34,7 @@ class Query:
         finish: makes the answer of what the query loads.
         options: for the output format.
         copies: how many times what is loaded is in memory, at most.
+        levels: what of it is asked for.
     """
 
     query: AnyQuery
@@ -40,6 +42,11 @@ class Query:
     finish: Callable[[Selection], Selection] = field(default=lambda loaded: loaded)
     options: Mapping[str, Any] = field(default_factory=dict)
     copies: int = 1
+    levels: Levels = field(default_factory=Levels)
+
+    def answer(self, loaded: Selection) -> Selection:
+        """Make the answer of what was loaded."""
+        return self.finish(keep_levels(loaded, self.levels.kept))
 
 
 def position_query(asked: Asked, vertical: Dimension | None, limit: int) -> Query:
@@ -54,8 +61,10 @@ def position_query(asked: Asked, vertical: Dimension | None, limit: int) -> Quer
         raise BudgetExceeded(
             {"points": len(points.x)}, {"points": limit}, f"Ask for up to {limit:,} points at a time."
         )
-    query = PositionQuery(points, selectors=read_height(asked, vertical), **asked.common)
-    return Query(query, "points" if points.many else "series", partial(placed_in, crs=asked.target_crs))
+    levels = read_height(asked, vertical)
+    query = PositionQuery(points, selectors=levels.selectors, **asked.common)
+    shape: Shape = "points" if points.many else "series"
+    return Query(query, shape, partial(placed_in, crs=asked.target_crs), levels=levels)
 
 
 def area_query(asked: Asked, area: Area, grids: Sequence[Grid], vertical: Dimension | None) -> Query:
@@ -63,8 +72,9 @@ def area_query(asked: Asked, area: Area, grids: Sequence[Grid], vertical: Dimens
     target = _target(asked.target_crs, grids)
     # what is resampled lies on the grid of the answer, in the polygons' own CRS
     bounds, crs = area.box(grids[0].crs) if target is None and len(grids) == 1 else (area.bounds, area.crs)
-    query = CubeQuery(bounds, crs, selectors=read_height(asked, vertical), target_crs=target, **asked.common)
-    return Query(query, "cube", partial(clip_to_area, area=area), copies=2)
+    levels = read_height(asked, vertical)
+    query = CubeQuery(bounds, crs, selectors=levels.selectors, target_crs=target, **asked.common)
+    return Query(query, "cube", partial(clip_to_area, area=area), copies=2, levels=levels)
 
 
 def cube_query(asked: Asked, grids: Sequence[Grid], vertical: Dimension | None) -> Query:
@@ -75,14 +85,15 @@ def cube_query(asked: Asked, grids: Sequence[Grid], vertical: Dimension | None) 
     """
     geographic = grids[0].geographic if asked.crs is None else bool(asked.crs.is_geographic)
     bounds, heights = read_bbox(asked, required=True, geographic=geographic)
+    levels = read_height(asked, vertical, heights)
     query = CubeQuery(
         bounds,
         asked.crs,
-        selectors=read_height(asked, vertical, heights),
+        selectors=levels.selectors,
         target_crs=_target(asked.target_crs, grids),
         **asked.common,
     )
-    return Query(query, "cube")
+    return Query(query, "cube", levels=levels)
 
 
 def trajectory_query(
@@ -101,15 +112,15 @@ def trajectory_query(
         BudgetExceeded: it crosses more than `limit` cells.
     """
     path = trace(line, grids, limit)
-    query = PositionQuery(path.points, selectors=read_height(asked, vertical), **asked.common)
+    levels = read_height(asked, vertical)
+    query = PositionQuery(path.points, selectors=levels.selectors, **asked.common)
     if path.seconds is None:
-        return Query(
-            query, "points", partial(_finish_path, wanted=None, crs=asked.target_crs), {"path": True}
-        )
+        finish = partial(_finish_path, wanted=None, crs=asked.target_crs)
+        return Query(query, "points", finish, {"path": True}, levels=levels)
     wanted = nearest_times(_civil(times), path.seconds, line.parameter)
     query = replace(query, interval=parse_interval(f"{iso(wanted.min())}/{iso(wanted.max())}"))
     finish = partial(_finish_path, wanted=wanted, crs=asked.target_crs)
-    return Query(query, "points", finish, {"path": True}, copies=2)
+    return Query(query, "points", finish, {"path": True}, copies=2, levels=levels)
 
 
 def _finish_path(
