@@ -21,10 +21,12 @@ BUILDS = {
 def add_archive_commands(commands: Any, arguments: Sequence[str] = ()) -> None:
     """Add search, build, update and rechunk to the subparsers `commands`.
 
-    Where `arguments` begin with a command and a kind, nothing else is added: what the others import takes as
-    long as a small build.
+    Where `arguments` begin with a command and a kind, nothing else is added, and nothing at all where they
+    begin with a command that is known already: what the others import takes as long as a small build.
     """
     asked = tuple(arguments[:2])
+    if asked and (asked[0] in commands.choices or asked[0] == "--version"):
+        return
     known = {("search", kind) for kind in SEARCHES} | {("build", kind) for kind in BUILDS}
     for name, kinds, text in (
         ("search", SEARCHES, "list what an archive has"),
