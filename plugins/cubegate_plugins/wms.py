@@ -115,7 +115,7 @@ async def _feature_info(
             return write_info(None, asked.info_format)
         part, cell = found
         view = picture.view
-        plan = await part.source.plan(view.layer.group, view.query(cell), known.limits)
+        plan = await part.source.plan(part.group, view.query(cell), known.limits)
         values = await Picture(view, picture.lattice, ((part, cell, plan),)).load()
         style = await known.style(view.layer)
         facts = await in_thread(lambda: describe_cell(view, part, cell, float(values[0, 0]), style))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from pyproj import CRS
 
-from cubegate.errors import CubegateError, InvalidParameter
+from cubegate.errors import CubegateError, InvalidMetadata, InvalidParameter, NotFound
 from cubegate.query.budget import Limits, Plan
 from cubegate.query.crs import name_crs
 from cubegate.query.cube import CubeQuery
@@ -20,6 +20,8 @@ from cubegate.query.footprint import Footprint
 from cubegate.query.in_thread import in_thread
 from cubegate.query.merged_times import merge_times
 from cubegate.query.variables import GridSettings
+from cubegate.tiling.overviews import overview_groups
+from cubegate.tiling.sampling import cell_sizes
 
 DRAWN_KINDS = "biuf"
 _MOST_NAMED = 50
@@ -49,12 +51,14 @@ class Source(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Part:
-    """One variable of one cube."""
+    """One variable of one cube; `overviews` are the same in coarser groups, the finest first."""
 
     source: Source
+    group: str
     dataset: xr.Dataset
     name: str
     footprint: Footprint
+    overviews: tuple[Part, ...] = ()
 
     @property
     def variable(self) -> xr.Variable:
@@ -145,10 +149,12 @@ async def find_layers(sources: Sequence[Source], group: str) -> dict[str, Layer]
     problem: CubegateError | None = None
     for source in sources:
         dataset = await source.dataset(group)
-        parts, refused = await in_thread(partial(_find_parts, source, dataset, known))
+        parts, refused = await in_thread(partial(_find_parts, source, group, dataset, known))
         problem = problem or refused
+        coarser = await _find_overviews(source, group, dataset, known)
         for part in parts:
-            found.setdefault(part.name, []).append(part)
+            overviews = tuple(each for each in coarser if _is_overview(each, part))
+            found.setdefault(part.name, []).append(replace(part, overviews=overviews))
     if not found:
         raise problem or InvalidParameter(
             "variables", "None of the variables here are numbers on a grid.", accepted="another group"
@@ -156,8 +162,38 @@ async def find_layers(sources: Sequence[Source], group: str) -> dict[str, Layer]
     return {name: Layer(name, group, tuple(parts)) for name, parts in found.items()}
 
 
+async def _find_overviews(
+    source: Source, group: str, dataset: xr.Dataset, known: dict[str, CRS]
+) -> list[Part]:
+    found: list[Part] = []
+    for name in overview_groups(dataset, group):
+        try:
+            coarser = await source.dataset(name)
+        except (NotFound, InvalidMetadata):
+            # what is told of a group is not always true
+            continue
+        found += (await in_thread(partial(_find_parts, source, name, coarser, known)))[0]
+    return sorted(found, key=lambda part: min(cell_sizes(part.footprint)))
+
+
+def _is_overview(coarser: Part, part: Part) -> bool:
+    """Tell whether a variable of another group shows the same places and dates in larger cells."""
+    if coarser.name != part.name or coarser.footprint.crs is not part.footprint.crs:
+        return False
+    one, other = part.times, coarser.times
+    if (one is None) != (other is None) or (
+        one is not None and other is not None and not np.array_equal(one, other)
+    ):
+        return False
+    if set(part.variable.dims) != set(coarser.variable.dims):
+        return False
+    large, small = cell_sizes(coarser.footprint), cell_sizes(part.footprint)
+    bounds = zip(coarser.footprint.grid.bounds, part.footprint.grid.bounds, (*large, *large), strict=True)
+    return large > small and all(abs(here - there) <= cell for here, there, cell in bounds)
+
+
 def _find_parts(
-    source: Source, dataset: xr.Dataset, known: dict[str, CRS]
+    source: Source, group: str, dataset: xr.Dataset, known: dict[str, CRS]
 ) -> tuple[list[Part], InvalidParameter | None]:
     parts: list[Part] = []
     problem = None
@@ -174,7 +210,7 @@ def _find_parts(
         key = (grid.x.name, grid.y.name, grid.time, name_crs(crs))
         if key not in footprints:
             footprints[key] = Footprint(grid, known.setdefault(key[-1], crs))
-        parts.append(Part(source, dataset, str(name), footprints[key]))
+        parts.append(Part(source, group, dataset, str(name), footprints[key]))
     return parts, problem
 
 

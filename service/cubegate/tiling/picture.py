@@ -23,7 +23,8 @@ from cubegate.query.interval import iso, parse_interval
 from cubegate.query.lattice import Lattice
 from cubegate.query.selection import Selection
 from cubegate.tiling.layers import Layer, Part
-from cubegate.tiling.sampling import Sampling, sample
+from cubegate.tiling.overviews import cells_a_pixel
+from cubegate.tiling.sampling import Sampling, cell_sizes, sample
 
 # bytes for each pixel: where it lies, its cell, its value and its colour
 PIXEL_NBYTES = 80
@@ -140,8 +141,7 @@ async def plan_picture(view: View, lattice: Lattice, limits: Limits) -> Picture:
     """
     found = await in_thread(partial(_sample_all, view, lattice))
     pieces = [
-        (part, each, await part.source.plan(view.layer.group, view.query(each), limits))
-        for part, each in found
+        (part, each, await part.source.plan(part.group, view.query(each), limits)) for part, each in found
     ]
     return Picture(view, lattice, tuple(pieces))
 
@@ -149,22 +149,41 @@ async def plan_picture(view: View, lattice: Lattice, limits: Limits) -> Picture:
 def _sample_all(view: View, lattice: Lattice) -> list[tuple[Part, Sampling]]:
     parts = view.layer.parts
     if len(parts) == 1:
-        only = sample(parts[0].footprint, lattice)
-        return [] if only is None else [(parts[0], only)]
+        part = _level(parts[0], view, lattice)
+        only = sample(part.footprint, lattice)
+        return [] if only is None else [(part, only)]
     box = degrees_of(lattice.bounds, lattice.crs)
     left = np.ones(lattice.height * lattice.width, bool)
     found = []
     for part in parts:
         if not may_meet(part.footprint.box, box):
             continue
-        sampling = sample(part.footprint, lattice, left)
+        level = _level(part, view, lattice)
+        sampling = sample(level.footprint, lattice, left)
         if sampling is None:
             continue
         left[sampling.inside] = False
-        if _has_date(part, view.date):
-            found.append((part, sampling))
+        if _has_date(level, view.date):
+            found.append((level, sampling))
         if not left.any():
             break
+    return found
+
+
+def _level(part: Part, view: View, lattice: Lattice) -> Part:
+    """Return the coarsest overview whose cells are not larger than pixels.
+
+    Conditions are on variables of the whole group, and so on its own cells.
+    """
+    if not part.overviews or view.where or view.mask:
+        return part
+    cell = cell_sizes(part.footprint)
+    across = cells_a_pixel(lattice, part.footprint.crs, cell)
+    found = part
+    for overview in part.overviews:
+        larger = cell_sizes(overview.footprint)
+        if math.sqrt(larger[0] * larger[1] / (cell[0] * cell[1])) <= across:
+            found = overview
     return found
 
 

@@ -62,7 +62,7 @@ async def _read_part(view: View, part: Part, limits: Limits) -> list[NDArray[np.
         plan = None
         for halving in range(_HALVINGS):
             query = view.query(_window(part, middle, 0.5**halving))
-            candidate = await part.source.plan(view.layer.group, query, limits)
+            candidate = await part.source.plan(part.group, query, limits)
             if candidate.price.within(limits):
                 plan = candidate
                 break
