@@ -1,0 +1,1 @@
+"""STAC: cubes as the collections of a catalog."""
