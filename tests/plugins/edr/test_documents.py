@@ -15,7 +15,7 @@ EDR_CLASSES = ("core", "collections", "queries", "json", "geojson", "edr-geojson
 POINT = "POINT(-118.0899 35.2301)"
 
 
-def test_the_schemas_refuse_what_is_wrong(conforms, is_covjson, edr):
+def test_the_schemas_refuse_what_is_wrong(schemas, conforms, is_covjson, edr):
     found = edr("/collections/utm").json()
     for broken in (
         {"extent": 3},
