@@ -112,6 +112,12 @@ def test_dimensions_and_the_seam_of_longitudes(netcdf, decoded):
     np.testing.assert_array_equal(over.t.transpose(*expected.dims), expected)
 
 
+def test_some_of_several_levels(netcdf, decoded):
+    found = netcdf("globe", subset="Lat(-10:10),Lon(10:30),level(850),member(1:*)")
+    expected = decoded["globe"].t.sel(level=850, lon=slice(10, 30), lat=slice(10, -10)).isel(member=[1, 2])
+    np.testing.assert_array_equal(found.t.transpose(*expected.dims), expected)
+
+
 def test_other_formats_have_the_same_values(coverage, decoded):
     asked = {
         "subset": "x(400300:401000),y(3899000:3899500)",
