@@ -29,6 +29,12 @@ def choose_date(layer: Layer, text: str | None) -> Any:
         InvalidParameter: the text is malformed, or no date lies inside, or several do.
     """
     times = layer.times
+    if times is None and layer.steps > 1:
+        raise InvalidParameter(
+            "datetime",
+            f"The dates of {layer.name!r} could not be decoded, so none of them can be drawn.",
+            accepted="another variable",
+        )
     if text is None:
         return None if times is None else times[-1]
     interval = parse_interval(text)

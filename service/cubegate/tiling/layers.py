@@ -118,6 +118,12 @@ class Layer:
         values = values[~np.isnat(values)] if values.dtype.kind == "M" else values
         return np.unique(values) if values.size else None
 
+    @property
+    def steps(self) -> int:
+        """The length of the first cube's time dimension, decoded or not; 1 where there is none."""
+        first = self.parts[0]
+        return int(first.variable.sizes.get(first.footprint.grid.time_dim, 1))
+
     @cached_property
     def dimensions(self) -> tuple[Dimension, ...]:
         """What else is to be chosen."""
