@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -18,6 +19,8 @@ from cubegate.query.grid import Grid
 from cubegate.query.in_thread import in_thread
 from cubegate.query.variables import choose_variables
 
+# seconds for a page; what takes longer is opened in the meantime, and on the page of the next request
+PATIENCE = 20.0
 _IN_FLIGHT = 8
 
 
@@ -57,12 +60,14 @@ async def _describe_members(cube: CombinedCube) -> Description:
 
 
 async def describe_page(services: Services, ids: Sequence[str]) -> list[Description]:
-    """Describe those of some collections that can be opened and described now, in their order."""
+    """Describe those of some collections that can be opened and described soon, in their order."""
+    end = asyncio.get_running_loop().time() + PATIENCE
 
     async def described(name: str) -> Description | None:
         try:
-            return await describe_collection(await services.catalog.get(name))
-        except CubegateError:
+            async with asyncio.timeout_at(end):
+                return await describe_collection(await services.catalog.get(name))
+        except (CubegateError, TimeoutError):
             # one that is broken says why at its own address
             return None
 

@@ -1,6 +1,8 @@
 """EDR over a collection that is combined of several cubes, beside one that cannot be opened."""
 
+import asyncio
 import io
+from types import SimpleNamespace
 
 import httpx
 import numpy as np
@@ -10,6 +12,7 @@ import shapely
 import xarray as xr
 from pyproj import CRS, Transformer
 
+from cubegate.api.collections import describe_page
 from cubegate.app import create_app
 from cubegate.settings import load_settings
 
@@ -90,6 +93,19 @@ def test_a_broken_collection_is_left_out_and_the_others_are_listed(edr):
         problem = edr(path, status=502, coords="POINT(0 0)").json()
         assert "lost.zarr" not in str(problem)
     assert edr("/bare", status=400).headers["content-type"] == "application/problem+json"
+
+
+async def test_a_collection_that_takes_too_long_is_left_out(monkeypatch):
+    monkeypatch.setattr("cubegate.api.collections.PATIENCE", 0.1)
+    asked = []
+
+    class Catalog:
+        async def get(self, name):
+            asked.append(name)
+            await asyncio.Event().wait()
+
+    assert await describe_page(SimpleNamespace(catalog=Catalog()), ["a", "b"]) == []
+    assert asked == ["a", "b"]
 
 
 def test_a_combined_collection_is_described_by_all_its_members(edr, made):
