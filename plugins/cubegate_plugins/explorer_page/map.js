@@ -24,6 +24,8 @@ export class CubeMap {
       controls: ol.control.defaults.defaults({ attribution: false, rotate: false }).extend([new ol.control.ScaleLine()]),
       interactions: ol.interaction.defaults.defaults({ altShiftDragRotate: false, pinchRotate: false }),
     });
+    // their text is only a sign
+    for (const button of target.querySelectorAll(".ol-zoom button")) button.setAttribute("aria-label", button.title);
     this.dragBox = new ol.interaction.DragBox({ condition: ol.events.condition.always });
     this.dragBox.setActive(false);
     this.map.addInteraction(this.dragBox);
