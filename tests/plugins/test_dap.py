@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import shutil
 import struct
+import subprocess
 import warnings
 from types import SimpleNamespace
 
@@ -11,6 +13,7 @@ import httpx
 import netCDF4
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 from pydap.client import open_url
 
@@ -376,3 +379,20 @@ def test_what_fails_after_the_first_values_does_not_end_well(start, file, tmp_pa
         client.get("heights/opendap.dods?height")
     with pytest.raises(httpx.RemoteProtocolError):
         client.get("heights/opendap.ascii?height")
+
+
+@pytest.mark.gdal
+@pytest.mark.skipif(shutil.which("gdal_translate") is None, reason="GDAL's tools are not installed")
+@pytest.mark.parametrize("name", ["height", "speed", "quality", "count"])
+def test_gdal_reads_what_is_stored(file, address, tmp_path, name):
+    target = tmp_path / "read.tif"
+    source = f'NETCDF:"{address}":{name}'
+    subprocess.run(
+        ["gdal_translate", "-q", "-ot", "Float64", source, str(target)], check=True, capture_output=True
+    )
+    with warnings.catch_warnings(action="ignore"), rasterio.open(target) as opened:
+        read = opened.read()
+    expected = stored(file, name)
+    # rows lead from north to south there
+    read = read.reshape(expected.shape)[..., ::-1, :]
+    assert np.array_equal(read, expected, equal_nan=expected.dtype.kind == "f")
