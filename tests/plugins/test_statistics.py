@@ -202,8 +202,9 @@ def test_histograms_share_their_edges(post, decoded):
     assert sum(records[0]["histogram"]["counts"]) < records[0]["count"]
 
 
-def test_csv_and_parquet_have_what_json_has(post):
-    asked = {"crs": "EPSG:32611", "variables": "displacement,quality", "bins": "3"}
+@pytest.mark.parametrize("variables", ["displacement,quality", "quality,displacement"])
+def test_csv_and_parquet_have_what_json_has(post, variables):
+    asked = {"crs": "EPSG:32611", "variables": variables, "bins": "3"}
     records = post("utm", POLYGON, **asked).json()["statistics"]
     text = post("utm", POLYGON, **asked, f="csv")
     assert text.headers["content-type"] == "text/csv; charset=utf-8"
@@ -222,6 +223,7 @@ def test_csv_and_parquet_have_what_json_has(post):
             record["histogram"]["edges"][0],
             record["histogram"]["edges"][-1],
         )
+        assert row["time"] == record.get("time", "")
         for name in numbers(record):
             assert float(row[name]) == record[name]
 

@@ -42,7 +42,10 @@ def write_statistics(
     if name == "json":
         said = {key: one_line(text) for key, text in facts.items()}
         return (json.dumps({**said, "statistics": records}, allow_nan=False) + "\n").encode()
-    table = pa.Table.from_pylist(_flattened(records) if name == "csv" else records)
+    rows = _flattened(records) if name == "csv" else records
+    # a variable without time has none, and so not all of the columns
+    names = list(dict.fromkeys(column for row in rows for column in row))
+    table = pa.Table.from_pylist([{column: row.get(column) for column in names} for row in rows])
     file = io.BytesIO()
     if name == "csv":
         file.write("".join(f"# {key}: {one_line(text)}\n" for key, text in facts.items()).encode())
