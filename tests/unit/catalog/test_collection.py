@@ -82,7 +82,11 @@ def test_what_is_left_out_has_its_default(tmp_path):
         ("id: a\n", "source", "Add it."),
         ("source: {kind: zarr, href: b}\n", "id", "Add it."),
         ("id: a\nsource: {kind: zarr}\n", "source.href", "Add it."),
-        ("id: a\nsource: {kind: tar, href: b}\n", "source.kind", "'kerchunk', 'zarr', 'icechunk', 'index' or 'combined'"),
+        (
+            "id: a\nsource: {kind: tar, href: b}\n",
+            "source.kind",
+            "'kerchunk', 'zarr', 'icechunk', 'index' or 'combined'",
+        ),
         (
             MINIMAL + "dimension: {x: x}\n",
             "dimension",
