@@ -373,7 +373,7 @@ def test_a_screen_reader_finds_a_name_for_every_control(page, base):
     assert {"button", "link", "textbox", "slider", "combobox", "checkbox", "radio", "searchbox"} <= {
         role for role, _ in found
     }
-    # a sign such as × is no name
+    # a sign alone, such as that of multiplication, is no name
     assert [role for role, name in found if not any(letter.isalpha() for letter in name)] == []
     assert len(found) > 25
 

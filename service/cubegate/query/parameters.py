@@ -160,6 +160,7 @@ def read_cube(items: Iterable[tuple[str, str]]) -> Request:
     named = given.get("bbox-crs", "OGC:CRS84")
     resampling = given.get("resampling", "nearest")
     check_resampling(resampling)
+    conditions = _read_conditions(items)
     query = CubeQuery(
         bounds=parse_bbox(given["bbox"]) if "bbox" in given else None,
         crs=None if named == "native" else parse_crs(named, "bbox-crs"),
@@ -169,7 +170,8 @@ def read_cube(items: Iterable[tuple[str, str]]) -> Request:
         known=_names(CUBE_PARAMETERS),
         target_crs=parse_crs(given["crs"], "crs") if "crs" in given else None,
         resampling=resampling,
-        **_read_conditions(items),
+        where=conditions["where"],
+        mask=conditions["mask"],
     )
     options = {"compress": _read_level(given["compress"])} if "compress" in given else {}
     return Request(query, given.get("f"), given.get("group", ""), options)
