@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cubegate.query import budget, position
+from cubegate.query import filtering, position
 from cubegate.store import columns, decoder
 from cubegate_plugins import timeseries
 
@@ -88,7 +88,7 @@ def test_nothing_is_decoded_cut_or_written_in_the_event_loop(
     monkeypatch.setattr(
         position, "_pixel", watched("find points", position._pixel, lambda _, points, *__: points.many)
     )
-    monkeypatch.setattr(budget, "select_cube", watched("find box", budget.select_cube))
+    monkeypatch.setattr(filtering, "select_cube", watched("find box", filtering.select_cube))
     monkeypatch.setattr(columns, "_cut", watched("cut", columns._cut))
     for name in ("netcdf", "csv", "json"):
         written = server.app.state.services.formats[name]
