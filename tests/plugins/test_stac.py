@@ -18,7 +18,8 @@ from pystac.validation import validate_dict
 from cubegate.app import create_app
 from cubegate.settings import load_settings
 
-SCHEMA = Path("/work/shared/data/conformance/stac_datacube/json-schema/schema.json")
+SHARED = Path(__file__).resolve().parents[3] / "shared/data"
+SCHEMA = SHARED / "conformance/stac_datacube/json-schema/schema.json"
 DATACUBE = "https://stac-extensions.github.io/datacube/v2.3.0/schema.json"
 PLACED = ["globe", "polar", "utm"]
 
