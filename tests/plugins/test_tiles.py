@@ -380,3 +380,11 @@ def test_the_registered_sets_are_as_ogc_registered_them(server):
     assert math.isclose(world[0]["scaleDenominator"], 279541132.014358, rel_tol=1e-9)
     assert (world[0]["cellSize"], world[0]["pointOfOrigin"]) == (0.703125, [-180, 90])
     assert (world[3]["matrixWidth"], world[3]["matrixHeight"]) == (16, 8)
+
+
+def test_without_a_variable_the_first_with_a_unit_that_varies_is_drawn(server):
+    found = server.ask("/utm/tilejson.json").json()
+    assert found["tiles"][0].endswith("variables=displacement")
+    every = server.ask("/utm/description").json()["variables"]
+    # it is not simply the first of all
+    assert sorted(each["name"] for each in every)[0] != "displacement"

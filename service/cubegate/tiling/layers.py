@@ -221,17 +221,22 @@ def _find_parts(
 
 
 def choose_layer(layers: Mapping[str, Layer], name: str | None, parameter: str = "variables") -> Layer:
-    """Return the layer of a name; without one, the first that varies in time, or the first.
+    """Return the layer of a name; without one, the first that varies in time and has a unit, if there is one.
 
     Raises:
         InvalidParameter: there is none, or several names are given.
     """
     if name is None:
-        varying = (layer for layer in layers.values() if layer.times is not None)
-        return next(varying, next(iter(layers.values())))
+        return min(layers.values(), key=lambda layer: (layer.times is None, _is_about_others(layer)))
     if name not in layers:
         said = (
             "A picture shows one variable." if "," in name else f"There is no variable {name[:80]!r} to draw."
         )
         raise InvalidParameter(parameter, said, accepted=", ".join(list(layers)[:_MOST_NAMED]))
     return layers[name]
+
+
+def _is_about_others(layer: Layer) -> bool:
+    """Whether a variable has no unit, as masks, labels and qualities do, which are there to be asked for."""
+    units = str(layer.attributes.get("units", "")).strip()
+    return units in {"", "1"} or "flag_values" in layer.attributes or "flag_masks" in layer.attributes

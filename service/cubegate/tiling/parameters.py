@@ -15,7 +15,9 @@ from cubegate.tiling.picture import View, require_selectors
 from cubegate.tiling.style import parse_rescale
 
 VARIABLE = Parameter(
-    "variables", "The one variable to draw; the first that varies in time by default.", "displacement"
+    "variables",
+    "The one variable to draw; by default the first that varies in time and has a unit.",
+    "displacement",
 )
 DATE = Parameter(
     "datetime",
