@@ -17,9 +17,6 @@ from cubegate.edr.parameters import (
     NATIVE,
     Asked,
     read_bbox,
-    read_conditions,
-    read_names,
-    read_once,
 )
 from cubegate.edr.queries import Query
 from cubegate.edr.units import UCUM, ucum
@@ -28,7 +25,17 @@ from cubegate.formats.crs import crs_uri
 from cubegate.query.crs import Bounds, lonlat, parse_crs, same_crs
 from cubegate.query.cube import CubeQuery
 from cubegate.query.interval import Interval, parse_interval
-from cubegate.query.parameters import BBOX_CRS, FORMAT, MASK, WHERE, Parameter, parse_number
+from cubegate.query.parameters import (
+    BBOX_CRS,
+    FORMAT,
+    MASK,
+    WHERE,
+    Parameter,
+    parse_number,
+    read_conditions,
+    read_names,
+    read_once,
+)
 
 BBOX = Parameter(
     "bbox", "minx,miny,maxx,maxy in `bbox-crs`; the whole extent without it.", "-118.3,34,-118.1,34.2"
@@ -85,7 +92,7 @@ def read_coverage(items: Iterable[tuple[str, str]], cube: Description) -> tuple[
     interval = parse_interval(given["datetime"]) if "datetime" in given else ranges.interval
     if "datetime" in given and ranges.interval is not None:
         raise InvalidParameter("subset", "Times are given by datetime too.", accepted="one of the two")
-    where, mask = read_conditions(items)
+    where, mask = read_conditions(items).values()
     target = parse_crs(given["crs"]) if given.get("crs", NATIVE) != NATIVE else None
     if target is not None and cube.crs is not None and same_crs(target, cube.crs):
         target = None

@@ -14,11 +14,20 @@ from cubegate.edr.description import Dimension
 from cubegate.edr.levels import Levels, read_levels
 from cubegate.errors import InvalidParameter
 from cubegate.query.area import Area, make_area
-from cubegate.query.conditions import Condition, parse_conditions
+from cubegate.query.conditions import Condition
 from cubegate.query.crs import Bounds, lonlat, parse_crs
 from cubegate.query.footprint import degrees_of
 from cubegate.query.interval import Interval, parse_interval
-from cubegate.query.parameters import FORMAT, MASK, WHERE, Parameter, parse_number
+from cubegate.query.parameters import (
+    FORMAT,
+    MASK,
+    WHERE,
+    Parameter,
+    parse_number,
+    read_conditions,
+    read_names,
+    read_once,
+)
 from cubegate.query.position import Points
 from cubegate.query.trajectory import Line
 from cubegate.query.wkt import parse_wkt
@@ -53,7 +62,6 @@ PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
     "cube": (BBOX, *_COMMON),
     "trajectory": (_coords("LINESTRING(-118.3 34,-118.1 34.2)"), *_COMMON),
 }
-_REPEATED = (WHERE.name, MASK.name)
 # as queries name the parameters that are called otherwise here
 _RENAMED = {"variables": NAMES.name, "bbox-crs": CRS_BOTH.name, "x": COORDS, "lon": COORDS}
 NATIVE = "native"
@@ -111,45 +119,19 @@ def read_query(items: Iterable[tuple[str, str]], kind: str) -> Asked:
     named = given.get("crs")
     crs = None if named == NATIVE else parse_crs(named) if named is not None else lonlat()
     known = tuple(parameter.name for parameter in PARAMETERS[kind])
+    interval = parse_interval(given["datetime"]) if "datetime" in given else None
+    where, mask = read_conditions(items).values()
     return Asked(
         given,
         known,
         crs,
         None if named in (None, NATIVE) else crs,
         read_names(given.get(NAMES.name)),
-        parse_interval(given["datetime"]) if "datetime" in given else None,
-        *read_conditions(items),
+        interval,
+        where,
+        mask,
         {name: text for name, text in given.items() if name not in known},
     )
-
-
-def read_once(items: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return the parameters by name, without those that may be repeated.
-
-    Raises:
-        InvalidParameter: another is given more than once.
-    """
-    given: dict[str, str] = {}
-    for name, text in items:
-        if name in _REPEATED:
-            continue
-        if name in given:
-            raise InvalidParameter(name, f"The parameter {name[:80]!r} is given more than once.")
-        given[name] = text
-    return given
-
-
-def read_names(text: str | None) -> tuple[str, ...] | None:
-    """Read names that are separated by commas; None where there is no text."""
-    return None if text is None else tuple(name for part in text.split(",") if (name := part.strip()))
-
-
-def read_conditions(
-    items: list[tuple[str, str]],
-) -> tuple[tuple[Condition, ...], tuple[Condition, ...]]:
-    """Read `where` and `mask`."""
-    where, mask = (parse_conditions([text for key, text in items if key == name], name) for name in _REPEATED)
-    return where, mask
 
 
 def read_points(asked: Asked) -> Points:

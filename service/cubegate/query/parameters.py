@@ -118,14 +118,14 @@ def read_position(items: Iterable[tuple[str, str]]) -> Request:
         InvalidParameter: one is missing, malformed, given twice or contradicts another.
     """
     items = list(items)
-    given = _once(items)
+    given = read_once(items)
     query = PositionQuery(
         _read_point(given),
-        _read_variables(given),
+        read_names(given.get("variables")),
         _read_interval(given),
         _others(given, POSITION_PARAMETERS),
         _names(POSITION_PARAMETERS),
-        **_read_conditions(items),
+        **read_conditions(items),
     )
     return Request(query, given.get("f"), given.get("group", ""), {})
 
@@ -137,14 +137,14 @@ def read_table(items: Iterable[tuple[str, str]], points: Points) -> Request:
         InvalidParameter: as `read_position`.
     """
     items = list(items)
-    given = _once(items)
+    given = read_once(items)
     query = PositionQuery(
         points,
-        _read_variables(given),
+        read_names(given.get("variables")),
         _read_interval(given),
         _others(given, TABLE_PARAMETERS),
         _names(TABLE_PARAMETERS),
-        **_read_conditions(items),
+        **read_conditions(items),
     )
     return Request(query, given.get("f"), given.get("group", ""), {})
 
@@ -156,15 +156,15 @@ def read_cube(items: Iterable[tuple[str, str]]) -> Request:
         InvalidParameter: as `read_position`.
     """
     items = list(items)
-    given = _once(items)
+    given = read_once(items)
     named = given.get("bbox-crs", "OGC:CRS84")
     resampling = given.get("resampling", "nearest")
     check_resampling(resampling)
-    conditions = _read_conditions(items)
+    conditions = read_conditions(items)
     query = CubeQuery(
         bounds=parse_bbox(given["bbox"]) if "bbox" in given else None,
         crs=None if named == "native" else parse_crs(named, "bbox-crs"),
-        variables=_read_variables(given),
+        variables=read_names(given.get("variables")),
         interval=_read_interval(given),
         selectors=_others(given, CUBE_PARAMETERS),
         known=_names(CUBE_PARAMETERS),
@@ -218,7 +218,12 @@ def read_crs(items: Iterable[tuple[str, str]]) -> CRS | None:
     return parse_crs(given["crs"]) if "crs" in given else None
 
 
-def _once(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+def read_once(items: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the parameters by name, without those that may be repeated.
+
+    Raises:
+        InvalidParameter: another is given more than once.
+    """
     given: dict[str, str] = {}
     for name, text in items:
         if name in REPEATED:
@@ -258,13 +263,17 @@ def _read_point(given: Mapping[str, str]) -> Points:
     return Points((x,), (y,), lonlat(), parameter="lon")
 
 
-def _read_variables(given: Mapping[str, str]) -> tuple[str, ...] | None:
-    if "variables" not in given:
-        return None
-    return tuple(name for part in given["variables"].split(",") if (name := part.strip()))
+def read_names(text: str | None) -> tuple[str, ...] | None:
+    """Read names that are separated by commas; None where there is no text."""
+    return None if text is None else tuple(name for part in text.split(",") if (name := part.strip()))
 
 
-def _read_conditions(items: list[tuple[str, str]]) -> dict[str, tuple[Condition, ...]]:
+def read_conditions(items: list[tuple[str, str]]) -> dict[str, tuple[Condition, ...]]:
+    """Read the parameters that may be repeated, by name.
+
+    Raises:
+        InvalidParameter: one is no condition.
+    """
     return {name: parse_conditions([text for key, text in items if key == name], name) for name in REPEATED}
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from cubegate.errors import InvalidParameter
-from cubegate.query.conditions import Condition, parse_conditions
-from cubegate.query.parameters import GROUP, MASK, REPEATED, WHERE, Parameter
+from cubegate.query.conditions import Condition
+from cubegate.query.parameters import GROUP, MASK, WHERE, Parameter, read_conditions, read_once
 from cubegate.tiling.colours import check_colormap
 from cubegate.tiling.dates import choose_date
 from cubegate.tiling.layers import Layer
@@ -65,11 +64,9 @@ def read_tile(items: Iterable[tuple[str, str]]) -> Asked:
         InvalidParameter: one is malformed, or given twice.
     """
     items = list(items)
-    given = _once(items)
+    given = read_once(items)
     known = {each.name for each in TILE_PARAMETERS}
-    conditions = {
-        name: parse_conditions([text for key, text in items if key == name], name) for name in REPEATED
-    }
+    conditions = read_conditions(items)
     return Asked(
         variable=given.get("variables"),
         date=given.get("datetime"),
@@ -79,14 +76,3 @@ def read_tile(items: Iterable[tuple[str, str]]) -> Asked:
         others={name: text for name, text in given.items() if name not in known},
         **conditions,
     )
-
-
-def _once(items: Iterable[tuple[str, str]]) -> dict[str, str]:
-    given: dict[str, str] = {}
-    for name, text in items:
-        if name in REPEATED:
-            continue
-        if name in given:
-            raise InvalidParameter(name, f"The parameter {name[:80]!r} is given more than once.")
-        given[name] = text
-    return given
