@@ -11,7 +11,7 @@ import numpy as np
 
 from cubegate.archives.along import NewArray, time_array
 from cubegate.archives.cog_list import CogFile
-from cubegate.archives.merging import merge_indexes, renamed, with_unwritten, without
+from cubegate.archives.merging import merge_indexes, renamed, with_unwritten
 from cubegate.archives.stacking import Layer, stack_layers
 from cubegate.chunks.address import shown
 from cubegate.errors import InvalidReference
@@ -156,7 +156,7 @@ def _with_common_overviews(indexes: Sequence[Index]) -> list[Index]:
 
 def _keep_overviews(index: Index, common: Collection[str]) -> Index:
     dropped = [path for path in index.content.arrays if _is_in_other_group(path, common)]
-    content = without(index, dict.fromkeys(dropped, "not all files have this overview")).content
+    content = index.without(dict.fromkeys(dropped, "not all files have this overview")).content
     # of an overview that is dropped, its data say it all
     unsaid = {path for path in dropped if path.rpartition("/")[2] in _GRID}
     skipped = {path: reason for path, reason in content.skipped.items() if path not in unsaid}

@@ -87,19 +87,6 @@ def with_unwritten(index: Index, path: str, like: StoredArray) -> Index:
     )
 
 
-def without(index: Index, reasons: Mapping[str, str]) -> Index:
-    """Return `index` without the arrays at the paths of `reasons`, which say why."""
-    content = index.content
-    return Index(
-        replace(
-            content,
-            arrays={path: stored for path, stored in content.arrays.items() if path not in reasons},
-            tables={path: table for path, table in content.tables.items() if path not in reasons},
-            skipped={**content.skipped, **reasons},
-        )
-    )
-
-
 def _copy(collector: ReferenceCollector, index: Index, array: ArrayMetadata) -> None:
     references: ArrayReferences = collector.add_array(array)
     chunks = np.indices(array.chunk_grid).reshape(len(array.chunk_grid), array.chunk_count).T

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -86,6 +87,18 @@ class Index:
             for path in self.assumed_fill
         )
         return (*assumed, *self._without_validator())
+
+    def without(self, reasons: Mapping[str, str]) -> Index:
+        """Return this index without the arrays at the paths of `reasons`, which say why."""
+        content = self.content
+        return Index(
+            replace(
+                content,
+                arrays={path: stored for path, stored in content.arrays.items() if path not in reasons},
+                tables={path: table for path, table in content.tables.items() if path not in reasons},
+                skipped={**content.skipped, **reasons},
+            )
+        )
 
     def _without_validator(self) -> list[str]:
         validators = self.content.validators

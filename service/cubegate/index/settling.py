@@ -103,7 +103,7 @@ async def settle_references(
     lost = {path: reason for path, reason in reasons.items() if reason}
     for path, reason in lost.items():
         _log.warning("array %r is not served: %s", path, reason)
-    return _without(settled, lost) if lost else settled
+    return settled.without(lost) if lost else settled
 
 
 def _is_fill_open(index: Index, array: ArrayMetadata) -> bool:
@@ -223,15 +223,3 @@ def _is_fill(array: ArrayMetadata, value: str | NDArray[Any] | None) -> bool:
         return False
     served = np.full(1, 0 if fill is None else fill, array.dtype)
     return bool(np.array_equal(value, served, equal_nan=array.dtype.kind in "fc"))
-
-
-def _without(index: Index, lost: Mapping[str, str]) -> Index:
-    content = index.content
-    return Index(
-        replace(
-            content,
-            arrays={path: array for path, array in content.arrays.items() if path not in lost},
-            tables={path: table for path, table in content.tables.items() if path not in lost},
-            skipped={**content.skipped, **lost},
-        )
-    )
