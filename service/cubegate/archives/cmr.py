@@ -107,7 +107,7 @@ class CMR:
                     allow_redirects=False,
                 ) as answer,
             ):
-                _check(answer.status, self._url)
+                check_status(answer.status, self._url)
                 body = await answer.content.read(_LARGEST_PAGE)
                 while not answer.content.at_eof() and len(body) < _LARGEST_PAGE:
                     body += await answer.content.read(_LARGEST_PAGE - len(body))
@@ -118,7 +118,13 @@ class CMR:
             raise UpstreamUnavailable(f"{self._url} cannot be reached.") from None
 
 
-def _check(status: int, url: str) -> None:
+def check_status(status: int, url: str) -> None:
+    """Accept what a search at `url` was answered with.
+
+    Raises:
+        UpstreamUnavailable: it is not available.
+        UpstreamError: it refuses the search.
+    """
     if status == 200:
         return
     if status in {408, 429} or status >= 500:

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from cubegate.archives.cmr import check_status
 from cubegate.chunks.address import shown
 from cubegate.errors import (
     ConfigurationError,
-    UpstreamDenied,
     UpstreamError,
     UpstreamMismatch,
     UpstreamUnavailable,
@@ -116,7 +116,7 @@ def _guarded_io(api: str) -> StacApiIO:
                     allow_redirects=False,
                     stream=True,
                 ) as answer:
-                    _check_status(answer.status_code, api)
+                    check_status(answer.status_code, shown(api))
                     data = b""
                     for part in answer.iter_content(2**20):
                         data += part
@@ -130,16 +130,6 @@ def _guarded_io(api: str) -> StacApiIO:
     # no proxy and no netrc
     io.session.trust_env = False
     return io
-
-
-def _check_status(status: int, api: str) -> None:
-    if status == 200:
-        return
-    if status in {408, 429} or status >= 500:
-        raise UpstreamUnavailable(f"{shown(api)} is not available (HTTP {status}).")
-    if status in {401, 403}:
-        raise UpstreamDenied(f"{shown(api)} refuses the search (HTTP {status}).")
-    raise UpstreamError(f"{shown(api)} does not take the search (HTTP {status}).")
 
 
 def read_items(path: Path) -> Found:
