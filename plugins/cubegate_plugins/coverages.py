@@ -6,11 +6,11 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import Response
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
-from cubegate.api import PROBLEM_RESPONSES, Cube, LimitSettings, formats, limits, respond, services
+from cubegate.api import PROBLEM_RESPONSES, Cube, LimitSettings, collection, formats, limits, respond
 from cubegate.api.collections import describe_collection
 from cubegate.edr.coverages import PARAMETERS, coverage_names, domain_set, range_type, read_coverage
 from cubegate.edr.negotiation import negotiate
@@ -32,19 +32,6 @@ DOCUMENT: dict[int | str, dict[str, Any]] = {
     200: {"description": "The document", "content": {"application/json": {"schema": {"type": "object"}}}},
     **PROBLEM_RESPONSES,
 }
-
-
-async def collection(
-    request: Request,
-    collection_id: Annotated[str, Path(description="A dataset's id, or `id@version`")],
-) -> Cube:
-    """The cube that the path names.
-
-    Raises:
-        NotFound: there is none.
-    """
-    return await services(request).catalog.get(collection_id)
-
 
 Mounted = Annotated[Cube, Depends(collection)]
 

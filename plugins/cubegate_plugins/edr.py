@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Request
+from fastapi import APIRouter, Depends, Request
 from starlette.responses import HTMLResponse, Response
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
@@ -16,6 +16,7 @@ from cubegate.api import (
     Cube,
     LimitSettings,
     Services,
+    collection,
     formats,
     limits,
     respond,
@@ -69,19 +70,6 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 Found = Annotated[Services, Depends(services)]
 Formats = Annotated[Mapping[str, OutputFormat], Depends(formats)]
 Limits = Annotated[LimitSettings, Depends(limits)]
-
-
-async def collection(
-    request: Request,
-    collection_id: Annotated[str, Path(description="A dataset's id, or `id@version`")],
-) -> Cube:
-    """The cube that the path names.
-
-    Raises:
-        NotFound: there is none.
-    """
-    return await services(request).catalog.get(collection_id)
-
 
 Mounted = Annotated[Cube, Depends(collection)]
 

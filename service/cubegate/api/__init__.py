@@ -1,6 +1,6 @@
 """What plugins import: the datacube dependency, problems, responses."""
 
-from cubegate.api.dependencies import Services, datacube, formats, limits, services
+from cubegate.api.dependencies import Services, collection, datacube, formats, limits, services
 from cubegate.api.description import describe_cube
 from cubegate.api.problems import PROBLEM_RESPONSES, problem, problem_of, register_problems
 from cubegate.api.responses import respond
@@ -17,6 +17,7 @@ __all__ = [
     "LimitSettings",
     "QueryPlan",
     "Services",
+    "collection",
     "datacube",
     "describe_cube",
     "formats",

@@ -51,6 +51,18 @@ async def datacube(
     return await services(request).catalog.get(dataset_id)
 
 
+async def collection(
+    request: Request,
+    collection_id: Annotated[str, Path(description="A dataset's id, or `id@version`")],
+) -> Cube:
+    """The cube that the path of a collection names.
+
+    Raises:
+        NotFound: there is none.
+    """
+    return await datacube(request, collection_id)
+
+
 # coroutines, since FastAPI takes a plain function to a thread and back
 async def limits(request: Request) -> LimitSettings:
     """What one query may cost."""
