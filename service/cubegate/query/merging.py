@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from cubegate.chunks.concurrency import run_all
 from cubegate.errors import InvalidParameter, NotAcceptable
+from cubegate.query.merged_times import merge_times
 from cubegate.query.reproject import EXACT
 from cubegate.query.selection import Selection
 
@@ -173,6 +175,23 @@ def missing_values(shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]
     if dtype.kind in "mM":
         return np.full(shape, np.array("NaT", dtype))
     return np.full(shape, np.nan, dtype) if dtype.kind in "fc" else np.zeros(shape, dtype)
+
+
+def merged_sizes(
+    parts: Sequence[Part], names: Sequence[str], places: int, along: Sequence[str]
+) -> dict[str, int]:
+    """Return how many values each of the variables `names` has in an answer of so many `places`.
+
+    `along` are the roles of the dimensions that the places replace.
+    """
+    times = [part.times for part in parts if part.times is not None]
+    layers = len(merge_times(times).values) if times else 1
+    found: dict[str, int] = {}
+    for name in names:
+        sizes = {parts[0].role(dim): size for dim, size in parts[0].dataset[name].sizes.items()}
+        others = [size for dim, size in sizes.items() if dim not in ("time", *along)]
+        found[name] = places * math.prod(others) * (layers if "time" in sizes else 1)
+    return found
 
 
 def merged_facts(parts: Sequence[Part], name: str) -> tuple[dict[Any, Any], dict[Any, Any]]:

@@ -24,6 +24,7 @@ from cubegate.query.merging import (
     load_parts,
     merged_dtype,
     merged_facts,
+    merged_sizes,
     missing_values,
 )
 from cubegate.query.reproject import MAPPING, coordinates_of
@@ -56,14 +57,8 @@ class Mosaic:
 
     def _sizes(self) -> dict[str, int]:
         """The number of values of each variable in the answer, the source cubes included."""
-        times = [tile.part.times for tile in self.tiles if tile.part.times is not None]
-        layers = len(merge_times(times).values) if times else 1
-        part, found = self.tiles[0].part, {CUBE: self._cells}
-        for name in self.names:
-            sizes = {part.role(dim): size for dim, size in part.dataset[name].sizes.items()}
-            others = [size for dim, size in sizes.items() if dim not in ("time", "y", "x")]
-            found[name] = self._cells * math.prod(others) * (layers if "time" in sizes else 1)
-        return found
+        parts = [tile.part for tile in self.tiles]
+        return {CUBE: self._cells, **merged_sizes(parts, self.names, self._cells, ("y", "x"))}
 
     @property
     def cells(self) -> int:

@@ -22,6 +22,7 @@ from cubegate.query.merging import (
     load_parts,
     merged_dtype,
     merged_facts,
+    merged_sizes,
     missing_values,
 )
 from cubegate.query.selection import Selection
@@ -50,14 +51,7 @@ class Table:
 
     def _sizes(self) -> dict[str, int]:
         """The number of values of each variable in the answer."""
-        times = [rows.part.times for rows in self.rows if rows.part.times is not None]
-        layers = len(merge_times(times).values) if times else 1
-        part, found = self.rows[0].part, {}
-        for name in self.names:
-            sizes = {part.role(dim): size for dim, size in part.dataset[name].sizes.items()}
-            others = [size for dim, size in sizes.items() if dim not in ("time", POINT)]
-            found[name] = self._count * math.prod(others) * (layers if "time" in sizes else 1)
-        return found
+        return merged_sizes([rows.part for rows in self.rows], self.names, self._count, (POINT,))
 
     @property
     def cells(self) -> int:
