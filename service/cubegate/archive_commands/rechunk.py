@@ -22,7 +22,6 @@ from cubegate.conversions.rechunk import Opened, Wanted, opened_endpoints, opene
 from cubegate.errors import ConfigurationError, InvalidParameter
 from cubegate.progress_bar import progress_bar, shown_in
 from cubegate.rechunk.copying import Runner, copy_cube
-from cubegate.rechunk.layout import Purpose
 from cubegate.rechunk.running import Cluster, Threads
 
 
@@ -71,13 +70,14 @@ def _rechunk(parsed: argparse.Namespace, console: Console) -> int:
 
 def _copy(wanted: Wanted, parsed: argparse.Namespace, progress: Any) -> dict[str, Any]:
     with opened_rechunk(wanted) as opened:
-        opened.target.prepare()
-        if opened.between is not None:
-            opened.between.prepare()
+        target, between = opened.endpoints.target, opened.endpoints.between
+        target.prepare()
+        if between is not None:
+            between.prepare()
         shapes = {path: array.shape for path, array in opened.hierarchy.arrays.items()}
         with _runner(opened, wanted, parsed) as run:
             compared = copy_cube(opened.layouts, shapes, run, progress)
-        opened.target.finish()
+        target.finish()
         chunks = {path: list(layout.chunks) for path, layout in opened.layouts.items()}
         return {"values": compared, "chunks": chunks, "not_written": dict(opened.hierarchy.skipped)}
 
@@ -139,7 +139,7 @@ def _remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _chunks(text: str) -> Mapping[str, int] | Purpose:
+def _chunks(text: str) -> Mapping[str, int]:
     sizes: dict[str, int] = {}
     for part in text.split(","):
         name, _, size = part.partition("=")

@@ -17,7 +17,7 @@ from cubegate.catalog.datacube import Datacube
 from cubegate.conversions.outputs import open_output
 from cubegate.errors import InvalidMetadata, InvalidParameter, NotFound
 from cubegate.index.metadata import Hierarchy, restricted
-from cubegate.rechunk.blocks import CubeBlocks
+from cubegate.rechunk.blocks import CubeBlocks, Target
 from cubegate.rechunk.copying import Endpoints
 from cubegate.rechunk.layout import Layout, Purpose, lay_out
 from cubegate.rechunk.netcdf_target import NetCDFTarget
@@ -54,8 +54,6 @@ class Opened:
     hierarchy: Hierarchy
     layouts: Mapping[str, Layout]
     endpoints: Endpoints
-    target: ZarrTarget | NetCDFTarget
-    between: ZarrTarget | None
 
 
 @contextmanager
@@ -80,7 +78,7 @@ def opened_rechunk(wanted: Wanted) -> Iterator[Opened]:
         target = _target(cube, hierarchy, layouts, wanted, settings)
         between = _between(hierarchy, layouts, wanted.between)
         endpoints = Endpoints(CubeBlocks(cube.store, bridge), target, between)
-        yield Opened(hierarchy, layouts, endpoints, target, between)
+        yield Opened(hierarchy, layouts, endpoints)
 
 
 @contextmanager
@@ -133,7 +131,7 @@ def _time_of(cube: Datacube, dataset: xr.Dataset, name: str) -> str | None:
 
 def _target(
     cube: Datacube, hierarchy: Hierarchy, layouts: Mapping[str, Layout], wanted: Wanted, settings: Settings
-) -> ZarrTarget | NetCDFTarget:
+) -> Target:
     if wanted.form == "netcdf":
         return NetCDFTarget(Path(wanted.output), hierarchy, layouts)
     zarr_format: Literal[2, 3] = 2 if wanted.form == "zarr2" else 3

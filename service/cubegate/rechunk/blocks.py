@@ -30,6 +30,18 @@ class Writable(Readable, Protocol):
         ...
 
 
+class Target(Writable, Protocol):
+    """A store that is being written."""
+
+    def prepare(self) -> None:
+        """Make room for the arrays."""
+        ...
+
+    def finish(self) -> None:
+        """Complete the store, once all blocks are written."""
+        ...
+
+
 class CubeBlocks:
     """The arrays of a cube."""
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 
 from cubegate.errors import CubegateError, RechunkFailed
 from cubegate.index.progress import Progress
-from cubegate.rechunk.blocks import Readable, Writable, checksum
+from cubegate.rechunk.blocks import Readable, Target, Writable, checksum
 from cubegate.rechunk.layout import Layout, Region, Sizes, regions
 
 _SHOWN = 3
@@ -35,8 +35,8 @@ class Endpoints:
     """What a rechunk reads and writes; `between` is where transposed arrays rest, if there are any."""
 
     source: Readable
-    target: Writable
-    between: Writable | None = None
+    target: Target
+    between: Target | None = None
 
 
 class Runner(Protocol):
