@@ -11,13 +11,50 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import yaml
+from rich.console import Console
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
+from tests.clients.demo_cubes import Demo
+from tests.clients.places import make_places
 from tests.s3_server import connect, new_keys
 
 from cubegate.app import create_app
+from cubegate.demo import make_demo
 from cubegate.settings import load_settings
+
+
+@pytest.fixture(scope="session")
+def demo_cubes(tmp_path_factory):
+    """What `cubegate demo` makes."""
+    directory = tmp_path_factory.mktemp("demo-cubes") / "demo"
+    make_demo(directory, Console(quiet=True))
+    return Demo(directory)
+
+
+@pytest.fixture(scope="session")
+def demo_url(demo_cubes, serving):
+    """The URL of a server over the demo's cubes."""
+    with serving(create_app(load_settings(demo_cubes.directory / "cubegate.yaml", {}), {})) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def made_places(tmp_path_factory):
+    return make_places(tmp_path_factory.mktemp("places"))
+
+
+@pytest.fixture(scope="session")
+def places(made_places):
+    """The `Place` of each id: `pole`, `south`, `seam`, `aleutians`."""
+    return made_places[0]
+
+
+@pytest.fixture(scope="session")
+def places_url(made_places, serving):
+    """The URL of a server over the cubes of `places`."""
+    with serving(create_app(load_settings(made_places[1], {}), {})) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

@@ -1,73 +1,41 @@
 """The explorer page in a real browser, and what it shows beside the demo's granules read without cubegate."""
 
 import json
-import os
 import subprocess
 import sys
 from urllib.parse import parse_qs, urljoin, urlsplit
 
-import h5py
 import httpx
 import matplotlib as mpl
 import matplotlib.image as mpl_image
 import netCDF4
 import numpy as np
-import pandas as pd
 import pytest
 import rasterio
 import xarray as xr
 import yaml
-import zarr
 from pyproj import CRS, Transformer
-from rich.console import Console
 from tests.clients.chromium import PROGRAM, chromium
+from tests.clients.programs import needs
 
 from cubegate.app import create_app
-from cubegate.demo import make_demo
 from cubegate.settings import load_settings
 
-needed = bool(os.environ.get("CUBEGATE_TEST_CLIENTS"))
-pytestmark = pytest.mark.skipif(
-    PROGRAM is None and not needed, reason="chromium is not installed; make test-clients installs it"
-)
+pytestmark = needs("chromium", PROGRAM)
 
 X, Y = 389_295.0, 3_773_895.0
 OTHERS = [(391_005.0, 3_775_005.0), (385_995.0, 3_770_985.0)]
 ICE_X, ICE_Y = -184_980.0, -2_274_500.0
 
 
-class Demo:
-    def __init__(self, directory):
-        self.directory = directory
-        self.granules = sorted((directory / "granules").iterdir(), key=lambda path: path.name.split("_")[7])
-        with h5py.File(self.granules[0]) as file:
-            self.x, self.y = file["x"][:], file["y"][:]
-
-    def displacement(self, number):
-        with h5py.File(self.granules[number]) as file:
-            return file["displacement"][:]
-
-    def cell(self, x, y):
-        return int(np.abs(self.y - y).argmin()), int(np.abs(self.x - x).argmin())
-
-    def times(self):
-        return [pd.Timestamp(path.name.split("_")[7][:-1]).timestamp() for path in self.granules]
-
-    def series(self, x, y):
-        return np.array([self.displacement(number)[self.cell(x, y)] for number in range(len(self.granules))])
+@pytest.fixture(scope="module")
+def demo(demo_cubes):
+    return demo_cubes
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory):
-    directory = tmp_path_factory.mktemp("explorer") / "demo"
-    make_demo(directory, Console(quiet=True))
-    return Demo(directory)
-
-
-@pytest.fixture(scope="module")
-def base(demo, serving):
-    with serving(create_app(load_settings(demo.directory / "cubegate.yaml", {}), {})) as url:
-        yield f"{url}/"
+def base(demo_url):
+    return f"{demo_url}/"
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +89,7 @@ def test_a_click_on_a_pixel_plots_the_numbers_of_the_granules(page, base, demo, 
     opened(page, f"{base}#cube=opera-f11116&variable=displacement")
     page.click_at(*on_screen(page, X, Y))
     times, (values,) = plotted(page)
-    assert times.tolist() == demo.times()
+    assert times.tolist() == [date.timestamp() for date in demo.dates()]
     np.testing.assert_array_equal(values.astype("f4"), demo.series(X, Y))
     compared(values)
     assert page.wait("document.querySelectorAll('#points li').length") == 1
@@ -156,7 +124,7 @@ def test_a_pixel_of_a_polar_cube_is_that_of_its_store(page, base, demo, compared
     opened(page, f"{base}#cube=its-live&variable=v")
     page.click_at(*on_screen(page, ICE_X, ICE_Y))
     times, (values,) = plotted(page)
-    store = zarr.open_group(demo.directory / "its-live.zarr", mode="r")
+    store = demo.ice()
     row, column = np.abs(store["y"][:] - ICE_Y).argmin(), np.abs(store["x"][:] - ICE_X).argmin()
     order = np.argsort(store["mid_date"][:], kind="stable")
     expected = store["v"][:, row, column].astype(float)[order]
@@ -421,7 +389,7 @@ def test_flow_arrows_point_where_the_ice_flows(page, base, demo, compared):
         f".then(([module, coverage]) => module.arrowsOf(coverage, {box}))"
     )
     assert len(made) > 50
-    store = zarr.open_group(demo.directory / "its-live.zarr", mode="r")
+    store = demo.ice()
     number = int(store["mid_date"][:].argmax())
     vx, vy = store["vx"][number].astype(float), store["vy"][number].astype(float)
     for (x, y), (head_x, head_y), *_ in made:

@@ -1,7 +1,6 @@
 """GDAL's command line tools read cubes and subsets over HTTP, with the right CRS, place and values."""
 
 import json
-import shutil
 import subprocess
 import urllib.error
 import urllib.request
@@ -14,13 +13,14 @@ import pytest
 import rasterio
 import xarray as xr
 import yaml
+from tests.clients.programs import needs_program
 
 from cubegate.app import create_app
 from cubegate.settings import load_settings
 
 pytestmark = [
     pytest.mark.gdal,
-    pytest.mark.skipif(shutil.which("gdal_translate") is None, reason="GDAL's tools are not installed"),
+    needs_program("gdal_translate"),
 ]
 
 ROWS, COLUMNS = 45, 70

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import zarr
 from rich.console import Console
+from tests.clients.programs import needs
 
 from cubegate.demo import make_demo
 
 CLIENT = Path(__file__).resolve().parents[2] / ".venv-zarr2" / "bin" / "python"
-pytestmark = pytest.mark.skipif(not CLIENT.exists(), reason="zarr 2 is not installed: make zarr2 does it")
+pytestmark = needs("zarr 2", CLIENT.exists())
 # the first date, the one with a chunk that was never written, and the last
 DATES = [0, 6, 23]
 # neither is a multiple of the chunks' sizes
