@@ -45,6 +45,7 @@ from cubegate.catalog.icechunk_access import icechunk_access
 from cubegate.catalog.opening import CubeOpener
 from cubegate.chunks.upstream import Upstreams, open_upstreams
 from cubegate.credentials import open_credentials
+from cubegate.errors import ConfigurationError
 from cubegate.formats.output import output_formats
 from cubegate.logs import log_to_stderr
 from cubegate.metrics.families import CACHE_HELD, OPEN_CUBES, REDIS_PAUSED
@@ -116,7 +117,7 @@ def create_app(
     one that stands for several workers.
 
     Raises:
-        ConfigurationError: the settings or a collection file cannot be used.
+        ConfigurationError: the settings, a collection file or a plugin cannot be used.
     """
     # xarray imports it at the first query, and two threads that do so at once may both fail
     import_module("dask.array")
@@ -138,12 +139,8 @@ def create_app(
         app.state.services.spool.close()
         counted.close()
 
-    plugins: dict[str, Plugin] = {"datasets": DatasetProvider(catalog, bridge)}
-    for entry in entry_points(group="xpublish.plugin"):
-        if entry.name.startswith(PLUGIN_PREFIX):
-            plugins[entry.name] = entry.load()()
     rest = Rest(
-        plugins={**plugins, **(more_plugins or {})},
+        plugins={"datasets": DatasetProvider(catalog, bridge), **_load_plugins(), **(more_plugins or {})},
         app_kws={
             "title": "cubegate",
             "version": __version__,
@@ -180,6 +177,21 @@ def create_app(
     }
     outer = DirectRoutes(app, applications=direct, cross_origin=cross_origin)
     return Gateway(app, RequestMetrics(outer, metrics=counted, templates=lambda: _templates(app)))
+
+
+def _load_plugins() -> dict[str, Plugin]:
+    plugins: dict[str, Plugin] = {}
+    for entry in entry_points(group="xpublish.plugin"):
+        if not entry.name.startswith(PLUGIN_PREFIX):
+            continue
+        try:
+            plugins[entry.name] = entry.load()()
+        except (ImportError, AttributeError) as error:
+            raise ConfigurationError(
+                f"The plugin {entry.name} cannot be imported: {error}",
+                mend="Install what it needs, or remove the package that brings it",
+            ) from error
+    return plugins
 
 
 def _warm_up() -> None:

@@ -155,7 +155,7 @@ async def _opened_catalog(config: Path) -> AsyncIterator[Catalog]:
 
 
 def _serve(parsed: argparse.Namespace, _: Console) -> int:
-    from cubegate.app import open_catalog  # noqa: PLC0415
+    from cubegate.app import create_app  # noqa: PLC0415
     from cubegate.serving import run_server  # noqa: PLC0415
 
     settings = load_settings(parsed.config, os.environ)
@@ -163,8 +163,8 @@ def _serve(parsed: argparse.Namespace, _: Console) -> int:
     given = {name: value for name, value in options.items() if value is not None}
     server = validate_section(ServerSettings, {**settings.server.model_dump(), **given}, Path("command line"))
     if server.workers > 1:
-        # a mistake in a collection file should end here, not in each worker
-        open_catalog(settings, os.environ)
+        # what cannot be composed should end here, not in each worker
+        create_app(settings, os.environ)
     run_server(parsed.config, settings, server)
     return 0
 

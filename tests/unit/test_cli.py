@@ -24,9 +24,10 @@ KERCHUNK = "source: {kind: kerchunk, href: ../stack/stack.json}"
 ARRAYS = ["coherence", "displacement", "spatial_ref", "time", "x", "y"]
 
 
-def run(*arguments, cwd=None):
+def run(*arguments, cwd=None, **environment):
     return subprocess.run(
         [sys.executable, "-m", "cubegate", *map(str, arguments)],
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
@@ -250,6 +251,23 @@ def test_serve_ends_where_a_collection_cannot_be_used(tmp_path, write_configurat
     done = run("serve", "--config", config, "--port", "0", "--workers", workers)
     assert done.returncode == 1
     assert lines(done.stderr)[-1].startswith(f"cubegate: {tmp_path / 'collections/wrong.yaml'}: sauce: ")
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("source", ["import not_there_at_all", "Plug = None"])
+def test_serve_ends_where_a_plugin_cannot_be_imported(tmp_path, write_configuration, source, workers):
+    config = write_configuration(tmp_path)
+    package = tmp_path / "packages"
+    (package / "broken-1.0.dist-info").mkdir(parents=True)
+    (package / "broken.py").write_text(source)
+    (package / "broken-1.0.dist-info" / "METADATA").write_text("Name: broken\nVersion: 1.0\n")
+    (package / "broken-1.0.dist-info" / "entry_points.txt").write_text(
+        "[xpublish.plugin]\ncubegate_broken = broken:Plugin\n"
+    )
+    done = run("serve", "--config", config, "--port", "0", "--workers", workers, PYTHONPATH=str(package))
+    assert done.returncode == 1
+    assert lines(done.stderr)[-1].startswith("cubegate: The plugin cubegate_broken cannot be imported: ")
     assert "Traceback" not in done.stderr
 
 
