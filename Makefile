@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help venv zarr2 demo serve test test-clients faults bench bench-full lint format vendor clean
+.PHONY: help venv zarr2 clients demo serve test test-clients faults bench bench-full lint format vendor clean
 
 PYTHON ?= python3
 PORT ?= 8000
@@ -14,13 +14,18 @@ CHECKS := .venv/.checks
 ZARR2 := .venv-zarr2/.installed
 ZARR2_PACKAGES := "zarr>=2.18,<3" "numcodecs<0.16" "xarray<2025" "pandas<3" fsspec aiohttp requests
 
+# zarrita, for node and for Chromium.
+ZARRITA := .zarrita/.installed
+
 # What make bench measures beside cubegate, which must not choose what is installed beside cubegate.
 BENCH := .venv-bench/.installed
 BENCH_PACKAGES := "xpublish-zarr>=0.1" dask "uvicorn[standard]"
 OPTIONS ?=
 
-# How Debian's programs are installed that some tests drive as clients.
-INSTALL ?= apt-get install --yes --no-install-recommends
+# What make test-clients drives beside what pip installs, and how Debian installs it; node and npm are expected.
+PROGRAMS := chromium gdal-bin netcdf-bin nco cdo python3-qgis qgis-providers r-cran-terra
+UPDATE ?= apt-get update -qq
+INSTALL ?= DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends
 
 # What the explorer page is served with: unmodified files of npm packages.
 VENDORED := plugins/cubegate_plugins/explorer_page/vendor
@@ -36,12 +41,16 @@ demo: $(SERVER)  ## Make small demo cubes, serve them on PORT (8000), print line
 serve: $(SERVER)  ## Serve what CONFIG (config/cubegate.yaml) mounts
 	.venv/bin/cubegate serve --config $(CONFIG)
 
-test: $(CHECKS)  ## Run all tests; those of zarr 2 skip until make zarr2
+test: $(CHECKS)  ## Run all tests; those whose client is not installed skip until make clients
 	.venv/bin/python -m pytest -n 2
 
-test-clients: $(CHECKS) $(ZARR2)  ## Run only the tests that drive a server with real clients, zarr 2 too
-	command -v chromium >/dev/null || $(INSTALL) chromium
-	CUBEGATE_TEST_CLIENTS=1 .venv/bin/python -m pytest -n 2 tests/clients
+clients: $(ZARR2) $(ZARRITA)  ## Install the clients that tests drive: QGIS, GDAL, R, netCDF tools, Chromium, zarrita, zarr 2
+	missing="$$(for package in $(PROGRAMS); do \
+	  dpkg-query --show --showformat='$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || echo $$package; \
+	done)"; test -z "$$missing" || { $(UPDATE) && $(INSTALL) $$missing; }
+
+test-clients: $(CHECKS) clients  ## Run the tests that drive real clients; one that is missing is a failure; OPTIONS="-m client"
+	CUBEGATE_TEST_CLIENTS=1 .venv/bin/python -m pytest -n 2 tests/clients $(OPTIONS)
 
 faults: $(CHECKS)  ## Put cubegate behind upstreams that misbehave, 5,000 times, in 8 minutes; OPTIONS="--seed 2"
 	.venv/bin/python -m tests.faults $(OPTIONS)
@@ -73,8 +82,8 @@ vendor:  ## Fetch the packages of the explorer page from npm again, and check th
 	cd build/vendor/node_modules && sha256sum --check --quiet $(CURDIR)/$(VENDORED)/SHA256SUMS
 	cd build/vendor/node_modules && cut -c 67- $(CURDIR)/$(VENDORED)/SHA256SUMS | xargs cp --parents -t $(CURDIR)/$(VENDORED)
 
-clean:  ## Remove .venv, .venv-zarr2, .venv-bench, the demo data and all caches
-	rm -rf .venv .venv-zarr2 .venv-bench build demo-data .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+clean:  ## Remove .venv, .venv-zarr2, .venv-bench, .zarrita, the demo data and all caches
+	rm -rf .venv .venv-zarr2 .venv-bench .zarrita build demo-data .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
 	find service plugins tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 .venv/bin/python:
@@ -91,6 +100,12 @@ $(CHECKS): pyproject.toml $(SERVER)
 $(ZARR2): Makefile
 	$(PYTHON) -m venv .venv-zarr2
 	.venv-zarr2/bin/python -m pip install $(ZARR2_PACKAGES)
+	touch $@
+
+$(ZARRITA): tests/clients/zarrita/package.json
+	mkdir -p .zarrita
+	cp $< .zarrita/
+	cd .zarrita && npm install --ignore-scripts --no-audit --no-fund --no-package-lock
 	touch $@
 
 # Without xpublish-zarr its row says why.

@@ -17,11 +17,16 @@ from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from tests.clients.demo_cubes import Demo
 from tests.clients.places import make_places
+from tests.clients.programs import check_clients
 from tests.s3_server import connect, new_keys
 
 from cubegate.app import create_app
 from cubegate.demo import make_demo
 from cubegate.settings import load_settings
+
+
+def pytest_runtest_setup(item):
+    check_clients(item)
 
 
 @pytest.fixture(scope="session")

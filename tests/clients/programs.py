@@ -1,5 +1,6 @@
 """Clients that pip does not install: what `make test` skips without them, and `make test-clients` does not."""
 
+import functools
 import os
 import shutil
 import subprocess
@@ -12,10 +13,8 @@ DEBIAN_PYTHON = "/usr/bin/python3"
 
 
 def needs(name, found):
-    """Mark tests that drive the client `name`; where it is not there they skip, or fail if all clients are required."""
-    return pytest.mark.skipif(
-        not found and not REQUIRED, reason=f"{name} is not installed; make test-clients installs it"
-    )
+    """Mark tests that drive the client `name`, which is there if `found`, a value or what returns it, is true."""
+    return pytest.mark.client(name=name, found=found)
 
 
 def needs_program(name):
@@ -23,7 +22,22 @@ def needs_program(name):
 
 
 def answers(*command):
-    """Whether a command exists and ends without an error."""
-    return shutil.which(command[0]) is not None and (
-        subprocess.run(command, capture_output=True, check=False).returncode == 0
-    )
+    """Return whether a command exists and ends without an error, asked once and not before a test needs it."""
+
+    @functools.cache
+    def found():
+        return shutil.which(command[0]) is not None and (
+            subprocess.run(command, capture_output=True, check=False).returncode == 0
+        )
+
+    return found
+
+
+def check_clients(item):
+    """Skip a test whose client is not there, or fail where all clients are required."""
+    for mark in item.iter_markers("client"):
+        found = mark.kwargs["found"]
+        if found() if callable(found) else found:
+            continue
+        said = f"{mark.kwargs['name']} is not installed; make clients installs it"
+        (pytest.fail if REQUIRED else pytest.skip)(said)
