@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,8 @@ CHECKS = 12
 # how far, in cells, what is interpolated may be from what PROJ says
 TOLERANCE = 1e-3
 TURN = 360.0
+# the width of the world on web maps, in metres
+WORLD = 2 * math.pi * 6_378_137.0
 
 
 def find_pixels(lattice: Lattice, crs: CRS, cell: tuple[float, float]) -> Places:
@@ -46,10 +49,19 @@ def _transformed(lattice: Lattice, crs: CRS) -> Places:
 def _places(
     source: CRS, target: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    if is_web_mercator(source):
+        # PROJ has no place beyond the antimeridian, where such maps go on
+        x = np.where(np.abs(x) > WORLD / 2, (x + WORLD / 2) % WORLD - WORLD / 2, x)
     try:
         return find_places(source, target, x, y)
     except ProjError:
         return x, y, np.zeros(x.shape, bool)
+
+
+@functools.lru_cache(maxsize=64)
+def is_web_mercator(crs: CRS) -> bool:
+    """Tell whether it is that of web maps, EPSG:3857."""
+    return bool(crs.to_epsg() == 3857)
 
 
 def _interpolated(lattice: Lattice, crs: CRS, cell: tuple[float, float]) -> Places | None:
