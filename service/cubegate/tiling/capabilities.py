@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 from xml.etree import ElementTree as ET
 
 from cubegate.query.crs import Bounds
@@ -12,15 +12,16 @@ from cubegate.query.interval import iso
 from cubegate.tiling.colours import SOME
 from cubegate.tiling.dates import describe_dates
 from cubegate.tiling.layers import Layer
+from cubegate.tiling.legend import legend_size
 from cubegate.tiling.map_crs import bounds_of, known_crs
 from cubegate.tiling.matrices import is_north_first
 from cubegate.tiling.metadata import lonlat_bounds
+from cubegate.tiling.style import read_categories
 from cubegate.tiling.wms import DEFAULT_STYLE, INFO_FORMATS, MAP_FORMAT, MOST_PIXELS, NEW, OLD
 from cubegate.tiling.wms_errors import MEDIA_TYPES as ERROR_TYPES
 from cubegate.tiling.wms_errors import legal
 
 MEDIA_TYPES = {NEW: "text/xml", OLD: "application/vnd.ogc.wms_xml"}
-_LEGEND_SIZE = ("260", "72")
 _DOCTYPE = (
     '<!DOCTYPE WMT_MS_Capabilities SYSTEM "http://schemas.opengis.net/wms/1.1.1/WMS_MS_Capabilities.dtd">\n'
 )
@@ -28,16 +29,25 @@ _DOCTYPE = (
 
 @dataclass(frozen=True)
 class ServiceFacts:
-    """What a service says of itself: `address` is where it answers, and ends in nothing but `/wms`."""
+    """What a service says of itself: `address` is where it answers, and ends in nothing but `/wms`.
+
+    `kept` is what every address asks for, so that clients that take addresses from here ask for it too.
+    """
 
     title: str
     address: str
     version: str
+    kept: Mapping[str, str]
 
     @property
     def new(self) -> bool:
         """Whether it is 1.3.0."""
         return self.version == NEW
+
+    def asking(self, **asked: str) -> str:
+        """Return an address that asks for something beside what is kept; more may be appended to it."""
+        query = urlencode({**self.kept, **asked}, safe=",", quote_via=quote)
+        return f"{self.address}?{query}&" if query else f"{self.address}?"
 
 
 def write_capabilities(facts: ServiceFacts, layers: Sequence[Layer]) -> bytes:
@@ -95,7 +105,7 @@ def _requests(capability: ET.Element, facts: ServiceFacts) -> None:
         for each in accepted:
             _text(operation, "Format", each)
         get = ET.SubElement(ET.SubElement(ET.SubElement(operation, "DCPType"), "HTTP"), "Get")
-        _resource(get, facts, f"{facts.address}?")
+        _resource(get, facts, facts.asking())
 
 
 def _layer(parent: ET.Element, facts: ServiceFacts, layer: Layer) -> None:
@@ -151,14 +161,16 @@ def _dimensions(element: ET.Element, facts: ServiceFacts, layer: Layer) -> None:
 
 
 def _styles(element: ET.Element, facts: ServiceFacts, layer: Layer) -> None:
+    categories = read_categories(layer.attributes)
     for name in (DEFAULT_STYLE, *SOME):
         style = ET.SubElement(element, "Style")
         _text(style, "Name", name)
         _text(style, "Title", "What suits the variable" if name == DEFAULT_STYLE else f"{name} of matplotlib")
-        legend = ET.SubElement(style, "LegendURL", {"width": _LEGEND_SIZE[0], "height": _LEGEND_SIZE[1]})
+        width, height = legend_size(categories if name == DEFAULT_STYLE else None)
+        legend = ET.SubElement(style, "LegendURL", {"width": str(width), "height": str(height)})
         _text(legend, "Format", MAP_FORMAT)
-        asked = {
-            "service": "WMS", "version": facts.version, "request": "GetLegendGraphic", "format": MAP_FORMAT,
-            "layer": layer.name, "style": name,
-        }  # fmt: skip
-        _resource(legend, facts, f"{facts.address}?{urlencode(asked)}")
+        asked = facts.asking(
+            service="WMS", version=facts.version, request="GetLegendGraphic", format=MAP_FORMAT,
+            layer=layer.name, style=name,
+        )  # fmt: skip
+        _resource(legend, facts, asked.removesuffix("&"))

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _DPI = 100
 _WIDTH = 2.6
+_SCALE_HEIGHT = 0.72
 _MOST_ROWS = 60
 _LONGEST = 34
 
@@ -32,6 +33,17 @@ def draw_legend(layer: Layer, style: AnyStyle) -> bytes:
     buffer = io.BytesIO()
     FigureCanvasAgg(figure).print_png(buffer)  # type: ignore[no-untyped-call]
     return buffer.getvalue()
+
+
+def legend_size(style: AnyStyle | None) -> tuple[int, int]:
+    """Return the width and height of a legend in pixels; None is any style that is a scale."""
+    height = _category_height(style) if isinstance(style, Categories) else _SCALE_HEIGHT
+    return int(_WIDTH * _DPI), int(height * _DPI)
+
+
+def _category_height(style: Categories) -> float:
+    more = len(style.values) > _MOST_ROWS
+    return 0.34 + 0.2 * (min(len(style.values), _MOST_ROWS) + more)
 
 
 def _title(layer: Layer) -> str:
@@ -52,7 +64,7 @@ def _figure(height: float) -> Figure:
 def _draw_scale(layer: Layer, style: Any) -> Figure:
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - heavy, and optional
 
-    figure = _figure(0.72)
+    figure = _figure(_SCALE_HEIGHT)
     axes = figure.add_axes((0.07, 0.42, 0.86, 0.2))
     axes.imshow(
         style.colours[None], extent=(style.low, style.high, 0, 1), aspect="auto", interpolation="nearest"
@@ -75,7 +87,7 @@ def _draw_categories(layer: Layer, style: Categories) -> Figure:
     left_out = len(rows) - _MOST_ROWS
     if left_out > 0:
         rows = rows[:_MOST_ROWS]
-    height = 0.34 + 0.2 * (len(rows) + (left_out > 0))
+    height = _category_height(style)
     figure = _figure(height)
     figure.text(0.07, 1 - 0.06 / height, _title(layer), va="top", size=8.5, color=INK)
     for number, (value, label, colour) in enumerate(rows):

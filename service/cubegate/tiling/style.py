@@ -114,7 +114,7 @@ def default_style(name: str, attributes: Mapping[str, Any], sample: NDArray[np.f
     around zero where there are values of both signs, or where the name says that it is a difference; and
     once around where it is a direction.
     """
-    categories = _categories(attributes)
+    categories = read_categories(attributes)
     if categories is not None:
         return categories
     words = f"{attributes.get('standard_name', '')} {attributes.get('long_name', '')} {name}".lower()
@@ -155,7 +155,8 @@ def _valid_range(attributes: Mapping[str, Any]) -> tuple[float, float] | None:
     return (low, high) if math.isfinite(low) and math.isfinite(high) and low < high else None
 
 
-def _categories(attributes: Mapping[str, Any]) -> Categories | None:
+def read_categories(attributes: Mapping[str, Any]) -> Categories | None:
+    """Return the categories that CF flags name; None where there are none."""
     labels = str(attributes.get("flag_meanings", "")).split()
     try:
         values = tuple(float(value) for value in np.asarray(attributes.get("flag_values", ())).reshape(-1))
