@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import functools
+import math
 import re
+from collections.abc import Sequence
 
 import numpy as np
 from pyproj import CRS
 from pyproj.exceptions import ProjError
 
-from cubegate.query.crs import Bounds, find_places, lonlat, name_crs, parse_crs
+from cubegate.query.crs import Bounds, find_places, lonlat, name_crs, parse_crs, same_crs
 from cubegate.query.footprint import Footprint
 from cubegate.tiling.layers import Layer
-from cubegate.tiling.metadata import lonlat_bounds
+from cubegate.tiling.metadata import boxes_in_degrees, lonlat_bounds
 
 _COMMON = ("EPSG:4326", "CRS:84", "EPSG:3857", "EPSG:3413", "EPSG:3031", "EPSG:3995")
 _MOST_ZONES = 8
@@ -21,30 +23,37 @@ _PLACES = 65
 _MOST_PARTS = 64
 # degrees beyond a CRS's area of use where it still serves for maps
 _AROUND = 25.0
-_MERCATOR_LATITUDE = 85.06
+_MERCATOR, _MERCATOR_LATITUDE = 3857, 85.06
 
 
 def known_crs(layer: Layer) -> dict[str, CRS]:
     """Return the CRS in which a layer can be asked for, by code: its own first, then those that meet it."""
     own = name_crs(layer.parts[0].footprint.crs)
     found = {own: layer.parts[0].footprint.crs} if re.fullmatch(r"[A-Z]+:[0-9]+", own) else {}
-    for name in (*_COMMON, *_zones(lonlat_bounds(layer))):
+    for name in (*_COMMON, *_zones(boxes_in_degrees(layer))):
         found.setdefault(name, lonlat() if name == "CRS:84" else parse_crs(name))
     return found
 
 
-def _zones(bounds: Bounds) -> list[str]:
-    """Name the UTM zones that a box in degrees touches, where they are few."""
-    west, south, east, north = bounds
-    first, last = (min(60, max(1, int((lon + 180) // 6) + 1)) for lon in (west, east))
-    if last - first >= _MOST_ZONES:
-        return []
-    hemispheres = [code for code, here in ((326, north > 0), (327, south < 0)) if here]
-    return [f"EPSG:{code}{zone:02}" for zone in range(first, last + 1) for code in hemispheres]
+def _zones(boxes: Sequence[Bounds]) -> list[str]:
+    """Name the UTM zones that boxes in degrees touch, where they are few."""
+    found: set[tuple[int, int]] = set()
+    for west, south, east, north in boxes:
+        first = math.floor((west + 180) / 6)
+        # a zone that begins where the box ends is not touched
+        last = max(first, math.ceil((east + 180) / 6) - 1)
+        for code, here in ((326, north > 0), (327, south < 0)):
+            found |= {(zone % 60 + 1, code) for zone in range(first, last + 1) if here}
+    few = len({zone for zone, _ in found}) <= _MOST_ZONES
+    return [f"EPSG:{code}{zone:02}" for zone, code in sorted(found)] if few else []
 
 
 def bounds_of(layer: Layer, crs: CRS) -> Bounds | None:
     """Return the box in `crs` around the places of a layer that a map in it may show; None without any."""
+    if same_crs(crs, lonlat()):
+        return lonlat_bounds(layer)
+    if crs.to_epsg() == _MERCATOR:
+        return _mercator_bounds(layer, crs)
     found = [each for part in layer.parts[:_MOST_PARTS] if (each := _bounds(part.footprint, crs)) is not None]
     if not found:
         return None
@@ -54,6 +63,15 @@ def bounds_of(layer: Layer, crs: CRS) -> Bounds | None:
     if crs.is_geographic and (west < -180 or east > 180):
         west, east = -180.0, 180.0
     return west, south, east, north
+
+
+def _mercator_bounds(layer: Layer, crs: CRS) -> Bounds | None:
+    west, south, east, north = lonlat_bounds(layer)
+    south, north = max(south, -_MERCATOR_LATITUDE), min(north, _MERCATOR_LATITUDE)
+    if south >= north:
+        return None
+    x, y, _ = find_places(lonlat(), crs, np.array([west, east]), np.array([south, north]))
+    return float(x[0]), float(y[0]), float(x[1]), float(y[1])
 
 
 def _bounds(footprint: Footprint, crs: CRS) -> Bounds | None:
@@ -90,7 +108,7 @@ def west_to_east(
 @functools.lru_cache(maxsize=64)
 def _latitudes(crs: CRS) -> tuple[float, float]:
     """The latitudes that a CRS is for."""
-    if crs.to_epsg() == 3857:
+    if crs.to_epsg() == _MERCATOR:
         return -_MERCATOR_LATITUDE, _MERCATOR_LATITUDE
     area = crs.area_of_use
     if area is None or crs.is_geographic:

@@ -20,14 +20,32 @@ _MOST_BOUNDS = 64
 
 def lonlat_bounds(layer: Layer) -> Bounds:
     """Return the box in degrees around a layer, -180 to 180: the whole globe's where it spans 180 degrees."""
-    found = [each for part in layer.parts[:_MOST_BOUNDS] if (each := _bounds(part.footprint)) is not None]
-    if not found or len(layer.parts) > _MOST_BOUNDS:
-        return -180.0, -90.0, 180.0, 90.0
-    west, south = min(each[0] for each in found), min(each[1] for each in found)
-    east, north = max(each[2] for each in found), max(each[3] for each in found)
+    west, south, east, north = _span(layer)
     if west < -180 or east > 180:
         west, east = -180.0, 180.0
-    return west, max(south, -90.0), east, min(north, 90.0)
+    return west, south, east, north
+
+
+def boxes_in_degrees(layer: Layer) -> list[Bounds]:
+    """Return the box around each cube of a layer, whose east may be beyond 180; none where one is unknown."""
+    found = [_bounds(part.footprint) for part in layer.parts[:_MOST_BOUNDS]]
+    known = [each for each in found if each is not None]
+    return known if len(known) == len(layer.parts) else []
+
+
+def _span(layer: Layer) -> Bounds:
+    found = boxes_in_degrees(layer)
+    if not found:
+        return -180.0, -90.0, 180.0, 90.0
+    west, south, east, north = zip(*found, strict=True)
+    return min(west), max(min(south), -90.0), max(east), min(max(north), 90.0)
+
+
+def _middle(layer: Layer) -> tuple[float, float]:
+    """Return the longitude and latitude in the middle of a layer, of one across 180 degrees too."""
+    west, south, east, north = _span(layer)
+    longitude = 0.0 if east - west >= 360 else ((west + east) / 2 + 180) % 360 - 180
+    return longitude, (south + north) / 2
 
 
 def _bounds(footprint: Footprint) -> Bounds | None:
@@ -42,7 +60,7 @@ def _bounds(footprint: Footprint) -> Bounds | None:
 
 def tilejson(layer: Layer, title: str, zooms: Zooms, *, tiles: str, legend: str, date: Any) -> dict[str, Any]:
     """Describe the tiles of a layer as TileJSON 3.0 does; `tiles` is their address with placeholders."""
-    west, south, east, north = bounds = lonlat_bounds(layer)
+    bounds = lonlat_bounds(layer)
     units = f", {layer.units}" if layer.units else ""
     shown = "" if date is None else f", {iso(date)}"
     return {
@@ -55,7 +73,7 @@ def tilejson(layer: Layer, title: str, zooms: Zooms, *, tiles: str, legend: str,
         "minzoom": zooms.first,
         "maxzoom": zooms.last,
         "bounds": list(bounds),
-        "center": [(west + east) / 2, (south + north) / 2, _overview(bounds, zooms)],
+        "center": [*_middle(layer), _overview(bounds, zooms)],
         "legend": legend,
     }
 
