@@ -150,12 +150,14 @@ def chromium(directory, width=1400, height=1000):
                 time.sleep(0.05)
             number, path = port.read_text().splitlines()[:2]
             base = f"ws://127.0.0.1:{number}"
-            with connect(f"{base}{path}", max_size=None, open_timeout=LONGEST) as browser:
+            # a busy browser may be late with its answer to a ping
+            patient = {"max_size": None, "open_timeout": LONGEST, "ping_interval": None}
+            with connect(f"{base}{path}", **patient) as browser:
                 browser.send(
                     json.dumps({"id": 1, "method": "Target.createTarget", "params": {"url": "about:blank"}})
                 )
                 target = json.loads(browser.recv(LONGEST))["result"]["targetId"]
-            with connect(f"{base}/devtools/page/{target}", max_size=None, open_timeout=LONGEST) as socket:
+            with connect(f"{base}/devtools/page/{target}", **patient) as socket:
                 page = Page(socket)
                 page.size(width, height)
                 yield page
