@@ -12,10 +12,18 @@ from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
 from cubegate.api import PROBLEM_RESPONSES, Cube, LimitSettings, collection, formats, limits, respond
 from cubegate.api.collections import describe_collection
-from cubegate.edr.coverages import PARAMETERS, coverage_names, domain_set, range_type, read_coverage
+from cubegate.edr.coverages import (
+    PARAMETERS,
+    coverage_names,
+    domain_set,
+    range_type,
+    read_coverage,
+    read_group,
+)
 from cubegate.edr.negotiation import negotiate
 from cubegate.edr.parameters import read_page
 from cubegate.formats.output import OutputFormat, Result
+from cubegate.query.parameters import GROUP
 
 DESCRIPTION = """The cells inside `bbox` or `subset`, at the times inside `datetime`, of the variables that
 `properties` names. `subset` takes the names of the collection's own axes, which its domain set lists, or
@@ -62,7 +70,13 @@ class CoveragesPlugin(Plugin):
             ("/rangetype", read_range_type, "What the values are"),
         ):
             router.add_api_route(
-                path, endpoint, methods=["GET"], summary=summary, response_class=Response, responses=DOCUMENT
+                path,
+                endpoint,
+                methods=["GET"],
+                summary=summary,
+                response_class=Response,
+                responses=DOCUMENT,
+                openapi_extra={"parameters": [GROUP.as_openapi()]},
             )
         return router
 
@@ -75,10 +89,11 @@ async def read_box(
 ) -> Response:
     """Answer the box that the query string names."""
     with coverage_names():
-        query, asked = read_coverage(request.query_params.multi_items(), await describe_collection(cube))
+        items = request.query_params.multi_items()
+        query, asked = read_coverage(items, await describe_collection(cube, read_group(items)))
         named, accept = asked.given.get("f"), request.headers.get("accept", "")
         output_format = negotiate(formats, named, accept, "cube", DEFAULT_FORMAT)
-        plan = await cube.plan("", query.query, limits)
+        plan = await cube.plan(asked.group, query.query, limits)
         selection = await plan.enforce()
     about = {"title": cube.title, "dataset": cube.id, "version": cube.version, **asked.conditions}
 
@@ -97,14 +112,14 @@ async def read_box(
 
 async def read_domain_set(request: Request, cube: Mounted) -> Response:
     """Answer the axes and what is on them."""
-    read_page(request.query_params.multi_items(), ())
-    return _document(domain_set(await describe_collection(cube)))
+    given = read_page(request.query_params.multi_items(), (GROUP,))
+    return _document(domain_set(await describe_collection(cube, given.get(GROUP.name, ""))))
 
 
 async def read_range_type(request: Request, cube: Mounted) -> Response:
     """Answer the variables and their units."""
-    read_page(request.query_params.multi_items(), ())
-    return _document(range_type(await describe_collection(cube)))
+    given = read_page(request.query_params.multi_items(), (GROUP,))
+    return _document(range_type(await describe_collection(cube, given.get(GROUP.name, ""))))
 
 
 def _document(document: dict[str, Any]) -> Response:

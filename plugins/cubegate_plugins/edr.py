@@ -104,6 +104,8 @@ class EDRPlugin(Plugin):
                 else {**DOCUMENT, **(PROBLEM_RESPONSES if "{" in path else {})},
                 openapi_extra={"parameters": [each.as_openapi() for each in known]},
             )
+        # where a client joins an address that ends in a slash
+        router.add_api_route("/", landing, methods=["GET"], response_class=Response, include_in_schema=False)
         for kind, make in QUERIES.items():
             router.add_api_route(
                 f"/collections/{{collection_id}}/{kind}",
@@ -194,7 +196,7 @@ async def _area(
 ) -> Query:
     del limits
     area = await in_thread(partial(parameters.read_area, asked))
-    grids = await grids_of(cube, asked.variables, parameters.degrees(area.bounds, area.crs))
+    grids = await grids_of(cube, asked.variables, parameters.degrees(area.bounds, area.crs), asked.group)
     return await in_thread(partial(area_query, asked, area, grids, vertical))
 
 
@@ -202,15 +204,16 @@ async def _cube(
     cube: Cube, asked: parameters.Asked, limits: LimitSettings, vertical: Dimension | None
 ) -> Query:
     del limits
-    return cube_query(asked, await grids_of(cube, asked.variables), vertical)
+    grids = await grids_of(cube, asked.variables, group=asked.group)
+    return cube_query(asked, grids, vertical)
 
 
 async def _trajectory(
     cube: Cube, asked: parameters.Asked, limits: LimitSettings, vertical: Dimension | None
 ) -> Query:
     line = parameters.read_line(asked)
-    grids = await grids_of(cube, asked.variables, parameters.degrees(line.bounds, line.crs))
-    times = () if line.m is None else (await describe_collection(cube)).times
+    grids = await grids_of(cube, asked.variables, parameters.degrees(line.bounds, line.crs), asked.group)
+    times = () if line.m is None else (await describe_collection(cube, asked.group)).times
     return await in_thread(
         partial(trajectory_query, asked, line, grids, times=times, vertical=vertical, limit=limits.points)
     )
@@ -232,13 +235,13 @@ def _answering(kind: str, make: Maker) -> Callable[..., Any]:
             asked = parameters.read_query(request.query_params.multi_items(), kind)
             parameters.require(asked, kind)
             if asked.target_crs is not None:
-                documents.require_crs(asked.target_crs, await describe_collection(cube))
+                documents.require_crs(asked.target_crs, await describe_collection(cube, asked.group))
             high = parameters.asks_height(asked)
-            vertical = (await describe_collection(cube)).vertical if high else None
+            vertical = (await describe_collection(cube, asked.group)).vertical if high else None
             query: Query = await make(cube, asked, limits, vertical)
             named, accept = asked.given.get("f"), request.headers.get("accept", "")
             output_format = negotiate(formats, named, accept, query.shape, documents.DEFAULT_FORMAT)
-            plan = await cube.plan("", query.query, limits)
+            plan = await cube.plan(asked.group, query.query, limits)
             selection = await plan.enforce()
         options = {"endpoint": request.url.path, **query.options}
         about = {"title": cube.title, "dataset": cube.id, "version": cube.version, **asked.conditions}

@@ -54,6 +54,8 @@ class STACPlugin(Plugin):
                 responses=_responses(path),
                 openapi_extra={"parameters": [each.as_openapi() for each in paged]},
             )
+        # where a client joins an address that ends in a slash
+        router.add_api_route("/", landing, methods=["GET"], response_class=Response, include_in_schema=False)
         return router
 
 

@@ -24,30 +24,31 @@ PATIENCE = 20.0
 _IN_FLIGHT = 8
 
 
-async def describe_collection(cube: Cube) -> Description:
-    """Describe a cube; of a combined one, what its members that can be opened have together.
+async def describe_collection(cube: Cube, group: str = "") -> Description:
+    """Describe a group of a cube; of a combined one, what its members that can be opened have together.
 
     Raises:
         InvalidParameter: it has no variables on a grid.
+        NotFound: there is no such group.
         UpstreamError, InvalidReference, ConfigurationError: it, or no member of it, can be opened.
     """
     if isinstance(cube, CombinedCube):
-        return await _describe_members(cube)
+        return await _describe_members(cube, group)
     assert isinstance(cube, Datacube)  # noqa: S101 - there are no other cubes
-    return await _describe(cube)
+    return await _describe(cube, group)
 
 
-async def _describe(cube: Datacube) -> Description:
-    dataset = await cube.dataset()
+async def _describe(cube: Datacube, group: str) -> Description:
+    dataset = await cube.dataset(group)
     return await in_thread(partial(describe, dataset, cube.grid_settings, cube.id, cube.title))
 
 
-async def _describe_members(cube: CombinedCube) -> Description:
+async def _describe_members(cube: CombinedCube, group: str) -> Description:
     problems: list[CubegateError] = []
 
     async def described(number: int) -> Description | None:
         try:
-            return await _describe(await cube.members[number].open())
+            return await _describe(await cube.members[number].open(), group)
         except CubegateError as error:
             problems.append(error)
             return None
@@ -76,16 +77,17 @@ async def describe_page(services: Services, ids: Sequence[str]) -> list[Descript
 
 
 async def grids_of(
-    cube: Cube, variables: tuple[str, ...] | None, box: Bounds | None = None
+    cube: Cube, variables: tuple[str, ...] | None, box: Bounds | None = None, group: str = ""
 ) -> tuple[Grid, ...]:
     """Return the grid of a cube, or those of a combined one's members that may meet a `box` in degrees.
 
     Raises:
         InvalidParameter: a variable is unknown, or there is no grid with a known CRS there.
+        NotFound: there is no such group.
         UpstreamError, InvalidReference, ConfigurationError: it, or a member of it, cannot be opened.
     """
     if isinstance(cube, CombinedCube):
-        found = [await member.footprint("", variables, {}) for member in cube.members]
+        found = [await member.footprint(group, variables, {}) for member in cube.members]
         met = tuple(footprint.grid for footprint in found if may_meet(footprint.box, box))
         if not met:
             raise InvalidParameter(
@@ -94,6 +96,6 @@ async def grids_of(
             )
         return met
     assert isinstance(cube, Datacube)  # noqa: S101 - there are no other cubes
-    dataset = await cube.dataset()
+    dataset = await cube.dataset(group)
     grid, _ = await in_thread(partial(choose_variables, dataset, variables, cube.grid_settings))
     return (grid,)

@@ -28,6 +28,7 @@ from cubegate.query.interval import Interval, parse_interval
 from cubegate.query.parameters import (
     BBOX_CRS,
     FORMAT,
+    GROUP,
     MASK,
     WHERE,
     Parameter,
@@ -53,7 +54,7 @@ PROPERTIES = Parameter(
 CRS_OUT = Parameter(
     "crs", "Reproject the answer to this CRS; the collection's own grid without it.", "EPSG:4326"
 )
-PARAMETERS = (BBOX, BBOX_CRS, DATETIME, SUBSET, SUBSET_CRS, PROPERTIES, CRS_OUT, WHERE, MASK, FORMAT)
+PARAMETERS = (BBOX, BBOX_CRS, DATETIME, SUBSET, SUBSET_CRS, PROPERTIES, CRS_OUT, WHERE, MASK, FORMAT, GROUP)
 
 _RANGE = re.compile(r'\s*([^\s(),:"]+)\s*\(\s*("[^"]*"|[^:"()]*?)\s*(?:(:)\s*("[^"]*"|[^:"()]*?)\s*)?\)\s*')
 _LONGITUDE, _LATITUDE = ("lon", "long", "longitude"), ("lat", "latitude")
@@ -105,6 +106,11 @@ def read_coverage(items: Iterable[tuple[str, str]], cube: Description) -> tuple[
     bounds, crs = _read_box(asked, ranges, cube)
     query = CubeQuery(bounds, crs, selectors=selectors, target_crs=target, **asked.common)
     return Query(query, "cube", levels=ranges.levels), asked
+
+
+def read_group(items: Iterable[tuple[str, str]]) -> str:
+    """Return the group of the cube that a coverage request is about, whose axes `subset` then names."""
+    return next((text for name, text in items if name == GROUP.name), "")
 
 
 def parse_subset(texts: Iterable[str]) -> dict[str, Range]:

@@ -20,14 +20,17 @@ CALENDARS = "http://cfconventions.org/cf-conventions/cf-conventions.html#calenda
 STANDARD_NAMES = "http://vocab.nerc.ac.uk/standard_name/"
 OPENAPI = "application/vnd.oai.openapi+json;version=3.0"
 DEFAULT_FORMAT = "covjson"
+# by which clients of the standard look for a format; any case is understood
+FORMAT_NAMES = {
+    "covjson": "CoverageJSON", "geojson": "GeoJSON", "csv": "CSV", "netcdf": "NetCDF", "geotiff": "GeoTIFF",
+    "parquet": "Parquet", "json": "JSON", "png": "PNG",
+}  # fmt: skip
 QUERIES: Mapping[str, tuple[tuple[Shape, ...], str, str]] = {
     "position": (("series", "points"), "Position query", "The series of the cells that hold points."),
     "area": (("cube",), "Area query", "The cells whose centre lies in polygons."),
     "cube": (("cube",), "Cube query", "The cells whose centre lies in a bbox."),
     "trajectory": (("points",), "Trajectory query", "The cells that a line crosses, in order."),
 }
-# what the standards' clients understand, and what the plain formats are for
-OFFERED = ("covjson", "geojson", "csv", "netcdf", "geotiff", "parquet", "json", "png")
 
 Document = dict[str, Any]
 
@@ -78,7 +81,7 @@ def collections(base: str, found: Iterable[Document], matched: int, limit: int, 
 def collection(base: str, cube: Description, formats: Mapping[str, OutputFormat]) -> Document:
     """Describe one collection."""
     here = f"{base}/edr/collections/{cube.id}"
-    offered = [name for name in OFFERED if name in formats]
+    offered = [shown for name, shown in FORMAT_NAMES.items() if name in formats]
     known = crs_details(cube)
     document: Document = {
         "id": cube.id,
@@ -112,7 +115,7 @@ def crs_details(cube: Description) -> list[Document]:
     """List the CRS that a collection is asked and answered in, its own first: there nothing is resampled."""
     if cube.crs is None and cube.box is None:
         return [{"crs": "native", "wkt": ""}]
-    return [{"crs": name_crs(crs), "wkt": crs.to_wkt()} for crs in listed_crs(cube)]
+    return [{"crs": crs_uri(crs) or name_crs(crs), "wkt": crs.to_wkt()} for crs in listed_crs(cube)]
 
 
 def listed_crs(cube: Description) -> list[pyproj.CRS]:
@@ -186,13 +189,17 @@ def _data_query(
     here: str, name: str, known: list[Document], formats: Mapping[str, OutputFormat], cube: Description
 ) -> Document:
     shapes, title, description = QUERIES[name]
-    able = [each for each in OFFERED if each in formats and set(shapes) & formats[each].shapes]
+    able = [
+        shown
+        for each, shown in FORMAT_NAMES.items()
+        if each in formats and set(shapes) & formats[each].shapes
+    ]
     variables: Document = {
         "title": title,
         "description": description,
         "query_type": name,
         "output_formats": able,
-        "default_output_format": DEFAULT_FORMAT,
+        "default_output_format": FORMAT_NAMES[DEFAULT_FORMAT],
         "crs_details": known,
     }
     if name == "cube":

@@ -33,6 +33,10 @@ def _lower(node: Any) -> None:
             _lower(each)
     if not isinstance(node, dict):
         return
+    if node.get("in") == "query":
+        # as the standard defines its parameters, and 3.0 defaults to otherwise
+        node.setdefault("style", "form")
+        node.setdefault("explode", False)
     schema = node.get("schema")
     if isinstance(schema, dict) and isinstance(schema.get("examples"), list):
         schema["example"] = schema.pop("examples")[0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ from cubegate.query.footprint import degrees_of
 from cubegate.query.interval import Interval, parse_interval
 from cubegate.query.parameters import (
     FORMAT,
+    GROUP,
     MASK,
     WHERE,
     Parameter,
@@ -36,7 +37,7 @@ COORDS = "coords"
 
 
 def _coords(example: str) -> Parameter:
-    return Parameter("coords", "Well-known text, x (or longitude) first, in `crs`.", example)
+    return Parameter("coords", "Well-known text, x (or longitude) first, in `crs`.", example, required=True)
 
 
 Z = Parameter("z", "Levels of a vertical dimension: one, `a,b`, `low/high` or `Rcount/first/step`.", "500")
@@ -51,19 +52,22 @@ CRS_BOTH = Parameter(
 BBOX = Parameter(
     "bbox", "minx,miny,maxx,maxy, or with heights minx,miny,minz,maxx,maxy,maxz.", "-118.3,34,-118.1,34.2"
 )
+CUBE_BBOX = replace(BBOX, required=True)
 PAGE_FORMAT = Parameter("f", "`json` or `html`; by the Accept header without it.", "json")
 LIMIT = Parameter("limit", "How many collections a page has, 1 to 100.", "50")
 OFFSET = Parameter("offset", "How many collections are left out before the page.", "0")
 
-_COMMON = (DATETIME, NAMES, Z, CRS_BOTH, WHERE, MASK, FORMAT)
+_COMMON = (DATETIME, NAMES, Z, CRS_BOTH, WHERE, MASK, FORMAT, GROUP)
 PARAMETERS: Mapping[str, tuple[Parameter, ...]] = {
     "position": (_coords("POINT(-118.2 34.1)"), *_COMMON),
     "area": (_coords("POLYGON((-118.3 34,-118.1 34,-118.1 34.2,-118.3 34))"), *_COMMON),
-    "cube": (BBOX, *_COMMON),
+    "cube": (CUBE_BBOX, *_COMMON),
     "trajectory": (_coords("LINESTRING(-118.3 34,-118.1 34.2)"), *_COMMON),
 }
 # as queries name the parameters that are called otherwise here
 _RENAMED = {"variables": NAMES.name, "bbox-crs": CRS_BOTH.name, "x": COORDS, "lon": COORDS}
+# as OWSLib calls it
+_OTHERWISE = {"parameter_names": NAMES.name}
 NATIVE = "native"
 # that times in nanoseconds reach
 LAST_SECOND = 9.2e9
@@ -91,6 +95,11 @@ class Asked:
     selectors: Mapping[str, str] = field(default_factory=dict)
 
     @property
+    def group(self) -> str:
+        """The group of the cube that is asked, the root without one."""
+        return self.given.get(GROUP.name, "")
+
+    @property
     def common(self) -> dict[str, Any]:
         """What both kinds of queries take as it is."""
         return {
@@ -114,7 +123,7 @@ def read_query(items: Iterable[tuple[str, str]], kind: str) -> Asked:
     Raises:
         InvalidParameter: a parameter is malformed, or given twice.
     """
-    items = list(items)
+    items = [(_OTHERWISE.get(name, name), text) for name, text in items]
     given = read_once(items)
     named = given.get("crs")
     crs = None if named == NATIVE else parse_crs(named) if named is not None else lonlat()

@@ -29,13 +29,14 @@ class Parameter:
     name: str
     description: str
     example: str
+    required: bool = False
 
     def as_openapi(self) -> dict[str, Any]:
         """Describe it as an OpenAPI parameter object."""
         return {
             "name": self.name,
             "in": "query",
-            "required": False,
+            "required": self.required,
             "description": self.description,
             "schema": {"type": "string"},
             "examples": {"example": {"value": self.example}},

@@ -111,7 +111,7 @@ async def test_a_collection_that_takes_too_long_is_left_out(monkeypatch):
 def test_a_combined_collection_is_described_by_all_its_members(edr, made):
     found = edr("/all").json()
     assert (found["id"], found["title"]) == ("all", "Together")
-    assert found["crs"][0] == "OGC:CRS84"
+    assert found["crs"][0].endswith("/OGC/1.3/CRS84")
     assert found["extent"]["temporal"]["values"] == [
         "2020-01-01T00:00:00Z",
         "2020-02-01T00:00:00Z",

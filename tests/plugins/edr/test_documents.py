@@ -12,6 +12,10 @@ from pyproj import Transformer
 
 EDR_CLASSES = ("core", "collections", "queries", "json", "geojson", "edr-geojson", "covjson", "html", "oas30")
 
+CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+
+EPSG = "http://www.opengis.net/def/crs/EPSG/0/"
+
 POINT = "POINT(-118.0899 35.2301)"
 
 
@@ -76,9 +80,9 @@ def test_a_collection_is_described_as_the_standard_says(edr, conforms, decoded, 
         assert query["link"]["href"].endswith(f"/edr/collections/{name}/{kind}")
         assert query["link"]["variables"]["query_type"] == kind
         assert query["link"]["variables"]["crs_details"][0]["crs"] == found["crs"][0]
-        assert "covjson" in query["link"]["variables"]["output_formats"]
-        assert ("geotiff" in query["link"]["variables"]["output_formats"]) == (kind in ("area", "cube"))
-        assert ("geojson" in query["link"]["variables"]["output_formats"]) == (
+        assert "CoverageJSON" in query["link"]["variables"]["output_formats"]
+        assert ("GeoTIFF" in query["link"]["variables"]["output_formats"]) == (kind in ("area", "cube"))
+        assert ("GeoJSON" in query["link"]["variables"]["output_formats"]) == (
             kind in ("position", "trajectory")
         )
     variables = {"utm": {"displacement", "counts", "quality"}, "polar": {"v"}, "globe": {"t"}, "plain": {"a"}}
@@ -96,7 +100,7 @@ def test_a_collection_is_described_as_the_standard_says(edr, conforms, decoded, 
         assert found["extent"]["temporal"]["interval"] == [[expected[0], expected[-1]]]
     assert (
         found["crs"][0]
-        == {"utm": "EPSG:32611", "polar": "EPSG:3413", "globe": "OGC:CRS84", "plain": "native"}[name]
+        == {"utm": f"{EPSG}32611", "polar": f"{EPSG}3413", "globe": CRS84, "plain": "native"}[name]
     )
 
 
