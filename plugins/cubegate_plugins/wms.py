@@ -81,7 +81,7 @@ async def answer(request: Request, cube: Mounted, limits: Limits) -> Response:
 async def _capabilities(
     request: Request, cube: Cube, known: Gallery, given: Mapping[str, str], version: str
 ) -> Response:
-    facts = ServiceFacts(cube.title, str(request.url.replace(query="")), version)
+    facts = ServiceFacts(cube.title, str(request.url.replace(query="")), version, wms.read_kept(given))
 
     async def make() -> bytes:
         layers = await known.layers(cube, given.get("group", ""))

@@ -38,6 +38,8 @@ PARAMETERS = (
     *(Parameter(name, "As WMS says, in any case.", example) for name, example in _EXAMPLES.items()),
     RESCALE, COLORMAP, WHERE, MASK, GROUP,
 )  # fmt: skip
+# the parameters that WMS does not know
+_BEYOND = tuple(each.name for each in (RESCALE, COLORMAP, WHERE, MASK, GROUP))
 
 
 @dataclass(frozen=True)
@@ -105,6 +107,20 @@ def read_operation(given: Mapping[str, str]) -> str:
             return operation
     accepted = ", ".join(OPERATIONS)
     raise InvalidParameter("request", f"There is no operation {text[:80]!r}.", accepted=accepted)
+
+
+def read_kept(given: Mapping[str, str]) -> dict[str, str]:
+    """Return what stays asked in the addresses of the capabilities, by which clients ask for all else.
+
+    Raises:
+        InvalidParameter: one of these is malformed.
+    """
+    _read_asked(given, "")
+    return {
+        name if name in _BEYOND else name.upper(): text
+        for name, text in given.items()
+        if text and (name in (*_BEYOND, "time", "elevation") or name.startswith("dim_"))
+    }
 
 
 def read_map(given: Mapping[str, str], version: str) -> MapRequest:
