@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from cubegate.dap.types import BYTE, INT16, DapType, texts, type_of
 from cubegate.errors import NotAcceptable
+from cubegate.query.grid_mapping import with_pole
 from cubegate.query.selection import Priced, Read, load_variable
 from cubegate.store.reader import EncodedArray
 
@@ -118,7 +119,7 @@ def _describe(name: str, variable: xr.Variable) -> DapVariable | None:
     dap_type = type_of(array.dtype)
     if dap_type is None:
         return None
-    attributes = dict(array.metadata.attributes)
+    attributes = with_pole(array.metadata.attributes)
     fill = array.metadata.declared_fill
     if dap_type.is_text:
         return DapVariable(name, dap_type, attributes, None, variable, None)

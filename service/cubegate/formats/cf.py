@@ -18,6 +18,7 @@ from cubegate.formats.facts import origin, software
 from cubegate.formats.fields import declared_fill, grid_mapping_names, stored_integers
 from cubegate.formats.output import Result
 from cubegate.formats.times import DURATIONS, NOT_A_TIME, encode_durations, encode_times, holds_times
+from cubegate.query.grid_mapping import with_pole
 
 _RANGES = ("valid_min", "valid_max", "valid_range")
 _PACKING = ("scale_factor", "add_offset")
@@ -165,9 +166,9 @@ def _grid_mapping(result: Result, crs: pyproj.CRS, names: set[str]) -> tuple[str
     for name in sorted(names):
         attributes = _attributes(result.dataset[name].attrs, packed=False)
         if _says(attributes, crs):
-            return name, xr.Variable((), np.int32(0), {**crs.to_cf(), **attributes})
+            return name, xr.Variable((), np.int32(0), with_pole({**crs.to_cf(), **attributes}))
     name = min(names) if names else "spatial_ref"
-    return name, xr.Variable((), np.int32(0), _attributes(crs.to_cf(), packed=False))
+    return name, xr.Variable((), np.int32(0), with_pole(_attributes(crs.to_cf(), packed=False)))
 
 
 def _says(attributes: Mapping[str, Any], crs: pyproj.CRS) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +37,18 @@ class FoundCRS:
     crs: CRS | None
     mapping: str | None = None
     problem: str = ""
+
+
+def with_pole(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the attributes of a grid mapping with the pole of a polar stereographic one.
+
+    CF asks for it and CDO needs it, and pyproj, and so rioxarray, write only the parallel.
+    """
+    named = dict(attributes)
+    parallel = named.get("standard_parallel")
+    if named.get("grid_mapping_name") == "polar_stereographic" and isinstance(parallel, int | float):
+        named.setdefault("latitude_of_projection_origin", math.copysign(90.0, parallel))
+    return named
 
 
 def find_crs(

@@ -107,6 +107,13 @@ def test_a_configured_crs_replaces_a_contradicting_grid_mapping(cube, file):
         )
 
 
+@pytest.mark.parametrize(("crs", "latitude"), [("EPSG:3413", 90), ("EPSG:3031", -90)])
+def test_a_polar_grid_mapping_names_its_pole(cube, file, crs, latitude):
+    with netCDF4.Dataset(file(replace(cube("displacement"), crs=crs))) as found:
+        mapping = found[found["displacement"].grid_mapping]
+        assert mapping.latitude_of_projection_origin == latitude
+
+
 def test_a_missing_grid_mapping_is_made(cube, file):
     result = cube("displacement")
     with netCDF4.Dataset(file(replace(result, dataset=result.dataset.drop_vars("spatial_ref")))) as found:
