@@ -8,9 +8,10 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import wraps
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
 from cubegate.api import PROBLEM_RESPONSES, Datacube, problem_of, services
@@ -18,9 +19,11 @@ from cubegate.api.streamed import respond_streamed
 from cubegate.dap.constraint import Projection, read_constraint
 from cubegate.dap.data import enforce, length_of, write_ascii, write_xdr
 from cubegate.dap.documents import write_das, write_dds, write_error, write_version
+from cubegate.dap.page import policy, write_page
 from cubegate.dap.variables import DapVariable, describe, longest_text
 from cubegate.dap.wide_integers import settle
 from cubegate.errors import CubegateError
+from cubegate.query.coordinates import find_time
 from cubegate.query.in_thread import in_thread
 
 CONSTRAINT = """ The query string is a constraint expression of DAP2: names separated by commas, each
@@ -31,9 +34,11 @@ SUMMARIES = {
     "dods": ("Values of a dataset", f"The structure, and the values as stored, in XDR.{CONSTRAINT}"),
     "ascii": ("Values of a dataset as text", f"The structure, and the values as stored.{CONSTRAINT}"),
     "ver": ("The version of the protocol", "Of the protocol, and of the server."),
+    "html": ("A dataset as a web page", "The variables, and the addresses to give to clients."),
 }
 TEXT = "text/plain; charset=utf-8"
 BYTES = "application/octet-stream"
+PAGE = "text/html; charset=utf-8"
 COMMON = {"XDAP": "2.0", "XDODS-Server": "dods/2.0"}
 KINDS = {
     "dds": "dods_dds",
@@ -44,11 +49,12 @@ KINDS = {
 }
 
 _TEXT_SCHEMA: dict[str, Any] = {"text/plain": {"schema": {"type": "string"}}}
+_PAGE_SCHEMA: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
 _BINARY: dict[str, Any] = {BYTES: {"schema": {"type": "string", "format": "binary"}}}
 
 
 class DapPlugin(Plugin):
-    """Serves `/opendap.dds`, `.das`, `.dods`, `.ascii` and `.ver` below every dataset."""
+    """Serves `/opendap.dds`, `.das`, `.dods`, `.ascii`, `.ver` and `.html` below every dataset."""
 
     name: str = "dap"
     dataset_router_prefix: str = ""
@@ -64,6 +70,7 @@ class DapPlugin(Plugin):
             "dods": read_dods,
             "ascii": read_ascii,
             "ver": read_version,
+            "html": read_page,
         }
         for suffix, read in reads.items():
             summary, description = SUMMARIES[suffix]
@@ -76,6 +83,8 @@ class DapPlugin(Plugin):
                 response_class=Response,
                 responses=_responses(suffix),
             )
+        # what clients are given, opened in a browser
+        router.add_api_route("/opendap", lead_to_page, methods=["GET"], include_in_schema=False)
         return router
 
 
@@ -84,7 +93,7 @@ def _responses(suffix: str) -> dict[int | str, dict[str, Any]]:
         status: {**each, "content": {**each["content"], **_TEXT_SCHEMA}}
         for status, each in PROBLEM_RESPONSES.items()
     }
-    content = _BINARY if suffix == "dods" else _TEXT_SCHEMA
+    content = {"dods": _BINARY, "html": _PAGE_SCHEMA}.get(suffix, _TEXT_SCHEMA)
     return {
         200: {"description": "The document", "content": content},
         304: {"description": "The client's copy is still right"},
@@ -127,11 +136,16 @@ async def read_dds(request: Request, dataset_id: DatasetId) -> Response:
 async def read_das(request: Request, dataset_id: DatasetId) -> Response:
     """Answer all attributes."""
     cube, variables = await _open(request, dataset_id)
-    attributes = (await cube.dataset()).attrs
+    dataset = await cube.dataset()
     texts = [each for each in variables.values() if each.dap_type.is_text]
     found = await asyncio.gather(*[longest_text(each) for each in texts])
     lengths = {each.name: length for each, length in zip(texts, found, strict=True) if length is not None}
-    document = await in_thread(lambda: write_das(variables.values(), attributes, lengths))
+
+    def write() -> str:
+        growing = find_time(dataset, list(dataset.dims), cube.grid_settings.time)[1]
+        return write_das(variables.values(), dataset.attrs, lengths, growing)
+
+    document = await in_thread(write)
     return await _answer(request, cube, "das", _only(document.encode()))
 
 
@@ -160,6 +174,22 @@ async def read_version(request: Request, dataset_id: DatasetId) -> Response:
     """Answer which protocol is spoken."""
     cube, _ = await _open(request, dataset_id)
     return await _answer(request, cube, "ver", _only(write_version().encode()))
+
+
+async def read_page(request: Request, dataset_id: DatasetId) -> Response:
+    """Answer the page for people."""
+    cube, variables = await _open(request, dataset_id)
+    base = str(request.base_url).rstrip("/")
+    address = f"{base}/datasets/{quote(dataset_id, safe='@')}/opendap"
+    page = await in_thread(lambda: write_page(cube.title, address, variables.values()))
+    # it shows the address that was asked
+    headers = {"Cache-Control": "no-cache", "Vary": "Host", "Content-Security-Policy": policy()}
+    return Response(page, 200, {**headers, "X-Content-Type-Options": "nosniff"}, PAGE)
+
+
+async def lead_to_page() -> Response:
+    """Lead a browser to the page."""
+    return RedirectResponse("opendap.html", 302)
 
 
 async def _open(request: Request, dataset_id: str) -> tuple[Datacube, dict[str, DapVariable]]:

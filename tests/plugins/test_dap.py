@@ -1,11 +1,14 @@
 """Cubes by DAP2, read by netCDF-C, pydap and xarray, against what h5py and xarray read from the files."""
 
+import base64
 import contextlib
+import hashlib
 import json
 import shutil
 import struct
 import subprocess
 import warnings
+from html.parser import HTMLParser
 from types import SimpleNamespace
 
 import h5py
@@ -339,6 +342,57 @@ def test_an_answer_has_its_length_and_is_not_sent_twice(client):
 
 def test_the_version_is_told(client):
     assert client.get("heights/opendap.ver").text.startswith("Core version: DAP/2.0\n")
+
+
+def test_time_is_the_dimension_of_records(client, address):
+    assert client.get("heights/opendap.das").text.endswith(
+        '    DODS_EXTRA {\n        String Unlimited_Dimension "time";\n    }\n}\n'
+    )
+    with netCDF4.Dataset(address) as opened:
+        assert [name for name, dim in opened.dimensions.items() if dim.isunlimited()] == ["time"]
+
+
+class Links(HTMLParser):
+    """The addresses that a page leads to, and its tags."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.found, self.tags = [], set()
+        self.feed(page)
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.add(tag)
+        self.found += [value for name, value in attributes if name in ("href", "src")]
+
+
+def test_the_page_has_the_address_and_links_to_values_of_every_variable(client, address):
+    page = client.get("heights/opendap", follow_redirects=True)
+    assert page.url.path.endswith("/heights/opendap.html")
+    assert f">{address}</pre>" in page.text
+    links = Links(page.text)
+    served = ("time", "x", "y", "code", "huge", "moment", *READ)
+    shown = [link.partition("?")[2].partition("[")[0] for link in links.found if ".ascii?" in link]
+    assert sorted(shown) == sorted(served)
+    for link in links.found:
+        found = client.get(f"heights/{link}")
+        # integers that no double holds
+        assert found.status_code == (400 if "?huge" in link else 200), link
+    assert "script" not in links.tags
+
+
+def test_the_page_takes_texts_of_the_data_as_texts(start, file, tmp_path):
+    marked = tmp_path / "heights.nc"
+    shutil.copy(file, marked)
+    with netCDF4.Dataset(marked, "a") as opened:
+        opened["height"].long_name = "<script>alert(1)</script>&amp;"
+        opened["height"].units = '"><img src=x>'
+    page = start(file=marked).get("heights/opendap.html")
+    assert Links(page.text).tags.isdisjoint({"script", "img"})
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;&amp;amp;; in &quot;&gt;&lt;img" in page.text
+    policy = page.headers["content-security-policy"]
+    style = page.text.partition("<style>")[2].partition("</style>")[0]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.startswith(f"default-src 'none'; style-src 'sha256-{digest}';")
 
 
 @pytest.mark.parametrize("suffix", ["dods", "ascii"])

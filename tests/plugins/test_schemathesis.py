@@ -38,6 +38,7 @@ OPERATIONS = [
     ("/datasets/{dataset_id}/opendap.dods", "GET"),
     ("/datasets/{dataset_id}/opendap.ascii", "GET"),
     ("/datasets/{dataset_id}/opendap.ver", "GET"),
+    ("/datasets/{dataset_id}/opendap.html", "GET"),
     ("/datasets/{dataset_id}/tiles", "GET"),
     ("/datasets/{dataset_id}/tiles/{tileMatrixSet}", "GET"),
     ("/datasets/{dataset_id}/tiles/{tileMatrixSet}/tileMatrixSet", "GET"),

@@ -20,7 +20,7 @@ PATHS = {
                 "zarr/{key}", "zarr-plain/{key}", "subset", "estimate", "description", "legend.png", "tilejson.json",
                 "tiles", "tiles/{tileMatrixSet}", "tiles/{tileMatrixSet}/tileMatrixSet",
                 "tiles/{tileMatrixSet}/{z}/{x}/{y}.png", "wms", "opendap.dds", "opendap.das", "opendap.dods",
-                "opendap.ascii", "opendap.ver",
+                "opendap.ascii", "opendap.ver", "opendap.html",
             )),
             *(f"/{api}{path}" for api in ("edr", "stac") for path in (
                 "", "/api", "/conformance", "/collections", "/collections/{collection_id}",

@@ -16,6 +16,7 @@ from cubegate.dap.types import BYTE, EXACT, FLOAT32, FLOAT64, INT32, STRING, Dap
 from cubegate.dap.variables import DapVariable
 
 GLOBAL = "NC_GLOBAL"
+EXTRA = "DODS_EXTRA"
 # attributes that hold values of their variable, and so have its type
 _OF_VALUES = frozenset(
     {"missing_value", "valid_min", "valid_max", "valid_range", "flag_values", "flag_masks"}
@@ -51,16 +52,23 @@ def _declare_part(part: Part) -> str:
 
 
 def write_das(
-    variables: Iterable[DapVariable], attributes: Mapping[str, Any], lengths: Mapping[str, int]
+    variables: Iterable[DapVariable],
+    attributes: Mapping[str, Any],
+    lengths: Mapping[str, int],
+    growing: str | None = None,
 ) -> str:
     """Write the attributes of all variables, and those of the dataset.
 
-    `lengths` are the bytes of the longest text of a variable, without which netCDF-C cuts texts.
+    `lengths` are the bytes of the longest text of a variable, without which netCDF-C cuts texts. `growing`
+    is the dimension of records, which some operators of NCO go along.
     """
     lines = ["Attributes {"]
-    for variable in variables:
+    known = list(variables)
+    for variable in known:
         lines += _container(variable.name, _of_variable(variable, lengths))
     lines += _container(GLOBAL, (line for each in attributes.items() for line in _attribute(*each)))
+    if any(growing in each.dims for each in known):
+        lines += _container(EXTRA, _attribute("Unlimited_Dimension", growing))
     return "\n".join([*lines, "}", ""])
 
 
