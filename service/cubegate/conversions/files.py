@@ -24,7 +24,7 @@ from cubegate.index.progress import Progress
 from cubegate.settings import Settings
 
 _IN_FLIGHT = 16
-_LATER = np.datetime64("NaT")
+_LATER = np.datetime64("NaT", "ns")
 _WILD = re.compile(r"[*?\[]")
 
 

@@ -169,7 +169,7 @@ def series(path, lon, lat, variable="v"):
         assert abs(float(one.x) - x) <= 2_500
         assert abs(float(one.y) - y) <= 2_500
         order = np.argsort(one.mid_date.values, kind="stable")
-        assert (np.diff(one.mid_date.values) < np.timedelta64(0)).any()
+        assert (np.diff(one.mid_date.values) < np.timedelta64(0, "ns")).any()
         assert len(np.unique(one.mid_date.values)) < COUNT
         return one.mid_date.values[order], one.values[order]
 
@@ -302,7 +302,7 @@ def test_the_real_dates_of_a_place_come_sorted(run, server, site, tmp_path, comp
     with REAL_SERIES.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     times = np.array([row["mid_date"] for row in rows], dtype="M8[ns]")
-    assert (np.diff(times) < np.timedelta64(0)).any()
+    assert (np.diff(times) < np.timedelta64(0, "ns")).any()
     velocities = {
         name: np.array([float(row[f"{name} [m/yr]"]) for row in rows]).astype("i2")
         for name in ("v", "vx", "vy")

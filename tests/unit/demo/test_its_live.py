@@ -33,7 +33,7 @@ def test_it_is_zarr_v2_with_consolidated_metadata_and_cubes_of_chunks(path):
 
 def test_mid_date_is_unsorted_repeats_and_has_parts_of_seconds(cube):
     dates = cube.mid_date.values
-    assert (np.diff(dates) < np.timedelta64(0)).any()
+    assert (np.diff(dates) < np.timedelta64(0, "ns")).any()
     assert len(np.unique(dates)) == len(dates) - 12
     assert (dates != dates.astype("datetime64[s]")).mean() > 0.9
     assert np.datetime64("2015-01-01") <= dates.min() < dates.max() < np.datetime64("2024-01-01")
