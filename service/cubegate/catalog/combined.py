@@ -16,7 +16,7 @@ from cubegate.catalog.cube import Answer, QueryPlan
 from cubegate.catalog.members import Member, extents_text, open_all
 from cubegate.catalog.planning import AreaPlanner, TablePlanner
 from cubegate.errors import InvalidParameter
-from cubegate.query.bounds import check_bounds
+from cubegate.query.bounds import read_bounds
 from cubegate.query.budget import Limits, Plan, Price, exceeded
 from cubegate.query.crs import Bounds, same_crs
 from cubegate.query.cube import CubeQuery
@@ -91,6 +91,18 @@ class CombinedCube:
         """All that answers are made of, beside the query: the members' configurations and versions too."""
         identities = [member.cube.identity if member.cube else member.id for member in self.members]
         return "\n".join([self.collection.model_dump_json(), *identities])
+
+    @property
+    def picture_identity(self) -> str:
+        """All that pictures are made of, beside the query: the members' overviews too."""
+        identities = [member.cube.picture_identity if member.cube else member.id for member in self.members]
+        return "\n".join([self.collection.model_dump_json(), *identities])
+
+    def refresh_overviews(self) -> None:
+        """See to it that a change of the members' overviews is noticed; waits for nothing."""
+        for member in self.members:
+            if member.cube is not None:
+                member.cube.refresh_overviews()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -171,7 +183,7 @@ class CombinedCube:
         crs = query.crs
         if query.bounds is not None:
             crs = crs or await self._native(group, query, "bbox-crs")
-            check_bounds(query.bounds, geographic=crs.is_geographic)
+            query = replace(query, bounds=read_bounds(query.bounds, crs))
         met = await self._meeting(group, query, crs)
         if len(met) == 1:
             member = met[0][0]

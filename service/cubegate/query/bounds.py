@@ -5,7 +5,7 @@ from __future__ import annotations
 from pyproj import CRS
 
 from cubegate.errors import InvalidParameter
-from cubegate.query.crs import Bounds, name_crs, transform_bounds
+from cubegate.query.crs import Bounds, name_crs, transform_bounds, turn_of
 from cubegate.query.grid import Grid, Window
 
 
@@ -13,16 +13,14 @@ def find_window(grid: Grid, bounds: Bounds | None, crs: CRS | None) -> Window:
     """Return the cells that a box means, the whole grid where `bounds` is None.
 
     The box, in `crs` (None is the grid's own), is first cut to the grid's extent, so that it may
-    be larger than the area of use of the grid's CRS; its edges are densified. A box in longitudes
-    may go beyond 180, but must not have its west in the east.
+    be larger than the area of use of the grid's CRS; its edges are densified. See `read_bounds`.
 
     Raises:
         InvalidParameter: the box has no area of numbers, or does not meet the grid.
     """
     if bounds is None:
         return Window(slice(0, len(grid.x.values)), slice(0, len(grid.y.values)))
-    geographic = grid.geographic if crs is None else bool(crs.is_geographic)
-    check_bounds(bounds, geographic=geographic)
+    bounds = read_bounds(bounds, grid.crs if crs is None else crs)
     if crs is not None:
         bounds = to_grid(grid, bounds, crs)
     try:
@@ -31,23 +29,28 @@ def find_window(grid: Grid, bounds: Bounds | None, crs: CRS | None) -> Window:
         raise _outside(grid, crs) from error
 
 
-def check_bounds(bounds: Bounds, *, geographic: bool) -> None:
-    """Raise `InvalidParameter` for a box that has no area of numbers, or is none of the Earth's."""
+def read_bounds(bounds: Bounds, crs: CRS | None) -> Bounds:
+    """Return a box in `crs` with its east in the east.
+
+    One with its west in the east crosses the antimeridian, as in GeoJSON: its east then goes on beyond it.
+
+    Raises:
+        InvalidParameter: the box has no area of numbers, or is none of the Earth's.
+    """
     west, south, east, north = bounds
-    if west > east and geographic:
-        raise InvalidParameter(
-            "bbox",
-            "The bbox has its west in the east, as one across the antimeridian has: split it in two.",
-            accepted=f"{west:g},{south:g},180,{north:g} and then -180,{south:g},{east:g},{north:g}",
-        )
-    if west > east or south > north:
+    turn = None if crs is None else turn_of(crs)
+    if south > north or (turn is None and west > east):
         raise InvalidParameter("bbox", "The bbox is empty.", accepted="minx,miny,maxx,maxy")
-    if geographic and not (south >= -90 and north <= 90 and west >= -360 and east <= 360):
+    is_geographic = crs is not None and crs.is_geographic
+    if is_geographic and not (south >= -90 and north <= 90 and max(abs(west), abs(east)) <= 360):
         raise InvalidParameter(
             "bbox",
             "The bbox is west,south,east,north in degrees.",
             accepted="longitudes from -180 to 360, latitudes from -90 to 90",
         )
+    if turn is not None and west > east:
+        east = west + (east - west) % turn
+    return west, south, east, north
 
 
 def to_grid(grid: Grid, bounds: Bounds, crs: CRS) -> Bounds:
@@ -68,22 +71,35 @@ def clip(grid: Grid, bounds: Bounds, crs: CRS | None) -> Bounds:
     Raises:
         InvalidParameter: they don't meet.
     """
+    known = grid.crs if crs is None else crs
+    bounds = read_bounds(bounds, known)
     extent = _extent(grid, crs)
     if extent is None:
         return bounds
-    geographic = grid.geographic if crs is None else crs.is_geographic
-    shifts = (-360.0, 0.0, 360.0) if geographic else (0.0,)
-    parts = [part for shift in shifts if (part := _intersection(bounds, extent, shift)) is not None]
-    if not parts:
+    part = overlap(bounds, extent, None if known is None else turn_of(known))
+    if part is None:
         raise _outside(grid, crs)
-    west, south, east, north = (list(side) for side in zip(*parts, strict=True))
-    return min(west), min(south), max(east), max(north)
+    return part
 
 
-def _intersection(bounds: Bounds, extent: Bounds, shift: float) -> Bounds | None:
-    west, south = max(bounds[0] + shift, extent[0]), max(bounds[1], extent[1])
-    east, north = min(bounds[2] + shift, extent[2]), min(bounds[3], extent[3])
-    return (west, south, east, north) if west <= east and south <= north else None
+def overlap(one: Bounds, other: Bounds, turn: float | None) -> Bounds | None:
+    """Return the box around what two boxes have in common; None where that is nothing.
+
+    Where x is the same again after a `turn`, it is written as in `one`, or as in `other` where the
+    box is narrower then: of the whole Earth and a grid across the antimeridian it is the grid.
+    """
+    south, north = max(one[1], other[1]), min(one[3], other[3])
+    found = []
+    for box, turned in ((one, other), (other, one)):
+        shifts = [0.0] if turn is None else [number * turn for number in range(-3, 4)]
+        sides = [(max(box[0], turned[0] + shift), min(box[2], turned[2] + shift)) for shift in shifts]
+        sides = [(west, east) for west, east in sides if west <= east]
+        if sides:
+            found.append((min(west for west, _ in sides), max(east for _, east in sides)))
+    if not found or south > north:
+        return None
+    west, east = min(found, key=lambda side: side[1] - side[0])
+    return west, south, east, north
 
 
 def _extent(grid: Grid, crs: CRS | None) -> Bounds | None:

@@ -23,6 +23,12 @@ ACCEPTED = "EPSG:4326, OGC:CRS84, an http://www.opengis.net/def/crs/ address, a 
 MAX_TEXT = 10_000
 ROUND_TRIP_METRES = 1.0
 EDGE_POINTS = 1001
+# inside of a box, along each axis
+INNER_POINTS = 24
+# of a whole turn
+_ROUNDING = 1e-9
+# projections that draw a pole at infinity give a large number instead
+INFINITE = 1e8
 _MOST_REMEMBERED = 256
 
 # these make PROJ open files that the client names
@@ -109,6 +115,34 @@ def same_crs(one: CRS, other: CRS) -> bool:
     return bool(one.equals(other, ignore_axis_order=True))
 
 
+@_by_identity
+def turn_of(crs: CRS) -> float | None:
+    """Return how far x goes until the same places come again; None where it does not go around the Earth.
+
+    It is 360 for longitudes, and the width of the whole Earth in Mercator's projection and its like.
+    """
+    if crs.is_geographic:
+        return 360.0
+    longitudes = np.arange(-180.0, 180.0, 30.0)
+    try:
+        x, y = transformer(lonlat(), crs).transform(*np.meshgrid(longitudes, [0.0, 45.0]))
+    except ProjError:
+        return None
+    if not np.isfinite([x, y]).all():
+        return None
+    step = float(np.median(np.diff(x)))
+    turn = abs(step) * 360 / 30
+    if not turn > 0:
+        return None
+    uneven = np.abs(the_short_way(np.diff(x) - step, turn)).max()
+    return turn if max(uneven, np.ptp(y, axis=1).max()) < ROUND_TRIP_METRES else None
+
+
+def the_short_way(distance: NDArray[np.float64], turn: float) -> NDArray[np.float64]:
+    """Return distances along an x that goes around the Earth in `turn`: half of it at most."""
+    return np.asarray((distance + turn / 2) % turn - turn / 2, float)
+
+
 def transform_points(
     source: CRS, target: CRS, x: ArrayLike, y: ArrayLike, parameter: str
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -143,11 +177,19 @@ def find_places(
         return x, y, np.isfinite(x) & np.isfinite(y)
     forward = transformer(source, target)
     new_x, new_y = forward.transform(x, y)
-    back = forward.transform(new_x, new_y, direction="INVERSE")
-    # far outside its area a projection may fold other parts of the Earth onto the asked ones
+    back_x, back_y = forward.transform(new_x, new_y, direction="INVERSE")
+    known = np.isfinite(new_x) & np.isfinite(new_y)
+    turn = turn_of(source)
     with np.errstate(invalid="ignore"):
-        near = separation(source, x, y, *back) < ROUND_TRIP_METRES
-    return new_x, new_y, np.isfinite(new_x) & np.isfinite(new_y) & near
+        if turn is not None and not source.is_geographic:
+            # a place is the same beyond the edge of the map, as with longitudes
+            known &= np.abs(x) <= turn
+            back_x = x + the_short_way(back_x - x, turn)
+        if not target.is_geographic:
+            known &= (np.abs(new_x) < INFINITE) & (np.abs(new_y) < INFINITE)
+        # far outside its area a projection may fold other parts of the Earth onto the asked ones
+        known &= separation(source, x, y, back_x, back_y) < ROUND_TRIP_METRES
+    return new_x, new_y, known
 
 
 def check_degrees(x: NDArray[np.float64], y: NDArray[np.float64], parameter: str) -> None:
@@ -183,24 +225,35 @@ def _geod(crs: CRS) -> Geod:
 def transform_bounds(source: CRS, target: CRS, bounds: Bounds, parameter: str = "bbox") -> Bounds:
     """Return the box in `target` that holds the whole box `bounds`, edges and poles included.
 
-    In a geographic `target` the east may be beyond 180, where the box spans the antimeridian.
+    Where x goes around the Earth in `target`, the east may be beyond its edge (longitude 180): where the
+    box spans that.
 
     Raises:
         InvalidParameter: a part of the box has no place in `target`.
     """
     if same_crs(source, target):
         return bounds
+    poles = _poles_inside(source, bounds)
+    if not target.is_geographic and any(_place_of_pole(target, pole) is None for pole in poles):
+        # no point there, but a line or nothing, which the outline says nothing of
+        degrees = transform_bounds(source, lonlat(), bounds, parameter)
+        return transform_bounds(lonlat(), target, degrees, parameter)
     edge_x, edge_y = outline(bounds)
-    x, y = transform_points(source, target, edge_x, edge_y, parameter)
-    if not target.is_geographic:
+    inside_x, inside_y = _places_inside(bounds)
+    # a projection may have no place for what is inside, or draw it further out
+    every = np.concatenate([edge_x, inside_x]), np.concatenate([edge_y, inside_y])
+    x, y = transform_points(source, target, *every, parameter)
+    turn = turn_of(target)
+    if turn is None:
         return float(x.min()), float(y.min()), float(x.max()), float(y.max())
     # nearly all longitudes come together at a pole, so nothing is to be unwrapped there
-    x = np.unwrap(x, period=360)
+    x, y = np.unwrap(x[: edge_x.size], period=turn), y[: edge_x.size]
     west, east, south, north = float(x.min()), float(x.max()), float(y.min()), float(y.max())
-    for pole in (-90.0, 90.0):
-        if _holds_pole(source, target, bounds, pole):
-            west, east, south, north = -180.0, 180.0, min(south, pole), max(north, pole)
-    shift = 360 * np.floor((west + 180) / 360)
+    for pole in poles:
+        west, east, south, north = -turn / 2, turn / 2, min(south, pole), max(north, pole)
+    if east - west >= turn * (1 - _ROUNDING):
+        return -turn / 2, south, turn / 2, north
+    shift = turn * np.floor(west / turn + 0.5 + _ROUNDING)
     return west - shift, south, east - shift, north
 
 
@@ -215,15 +268,36 @@ def outline(bounds: Bounds) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     )
 
 
-def _holds_pole(source: CRS, target: CRS, bounds: Bounds, pole: float) -> bool:
-    x, y = transformer(target, source).transform(0.0, pole)
-    if source.is_geographic or not np.isfinite([x, y]).all():
-        return False
-    # a projection that draws a pole as a line holds it at one longitude only by chance
-    other_x, other_y = transformer(target, source).transform(90.0, pole)
-    if not (abs(other_x - x) < ROUND_TRIP_METRES and abs(other_y - y) < ROUND_TRIP_METRES):
-        return False
-    return bool(bounds[0] <= x <= bounds[2] and bounds[1] <= y <= bounds[3])
+def _places_inside(bounds: Bounds) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    west, south, east, north = bounds
+    between = (np.arange(INNER_POINTS) + 0.5) / INNER_POINTS
+    x, y = np.meshgrid(west + between * (east - west), south + between * (north - south))
+    return x.reshape(-1), y.reshape(-1)
+
+
+def _poles_inside(crs: CRS, bounds: Bounds) -> list[float]:
+    """The latitudes of the poles that lie in a box of a projection, as points."""
+    if crs.is_geographic:
+        return []
+    west, south, east, north = bounds
+    places = {pole: _place_of_pole(crs, pole) for pole in (-90.0, 90.0)}
+    return [
+        pole
+        for pole, place in places.items()
+        if place is not None and west <= place[0] <= east and south <= place[1] <= north
+    ]
+
+
+def _place_of_pole(crs: CRS, pole: float) -> tuple[float, float] | None:
+    """Where a projection draws a pole; None where that is a line, or at infinity."""
+    try:
+        x, y = transformer(lonlat(), crs).transform(np.array([0.0, 90.0]), np.full(2, pole))
+    except ProjError:
+        return None
+    # one that draws a pole as a line holds it at one longitude only by chance
+    if not np.abs([x, y]).max() < INFINITE or max(np.ptp(x), np.ptp(y)) > ROUND_TRIP_METRES:
+        return None
+    return float(x[0]), float(y[0])
 
 
 def _no_place(parameter: str, source: CRS, target: CRS) -> InvalidParameter:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import xarray as xr
 from pyproj import CRS
 
 from cubegate.errors import InvalidParameter
-from cubegate.query.bounds import find_window
+from cubegate.query.bounds import find_window, read_bounds
 from cubegate.query.conditions import Condition
-from cubegate.query.crs import Bounds
+from cubegate.query.crs import Bounds, same_crs
+from cubegate.query.footprint import Footprint
 from cubegate.query.grid import Grid, Window
 from cubegate.query.interval import Interval
-from cubegate.query.reproject import Target, find_target
+from cubegate.query.lattice import Lattice, bounds_to_read, find_lattice
+from cubegate.query.reproject import Target, source_transform, step_of
 from cubegate.query.selection import Indexer, Selection, Times, lead_time, plan_reads
 from cubegate.query.selectors import read_selectors
 from cubegate.query.variables import select_times, with_time
@@ -57,7 +59,7 @@ def select_cube(
         InvalidParameter: the box does not meet the grid, or another part does not fit the dataset.
     """
     dataset = with_time(dataset, grid)
-    window = query.window or find_window(grid, query.bounds, query.crs)
+    lattice, window = _find_cells(grid, query)
     indexers: dict[str, Indexer] = dict(
         read_selectors(dataset, grid, variables, query.selectors, query.known)
     )
@@ -76,22 +78,33 @@ def select_cube(
         selected = selected.assign_coords({grid.x.name: (grid.x.name, window.x_values, attributes)})
     selected = _with_grid_mapping(dataset, selected, grid, time)
     reads = plan_reads(dataset, [*variables, *maps], indexers)
-    target = _find_target(selected, grid, query)
+    target = None if lattice is None else _find_target(selected, grid, lattice, query.resampling)
     return Selection("cube", selected, grid.x.name, grid.y.name, time, grid.crs_name, reads, target)
 
 
-def _find_target(selected: xr.Dataset, grid: Grid, query: CubeQuery) -> Target | None:
+def _find_cells(grid: Grid, query: CubeQuery) -> tuple[Lattice | None, Window]:
+    """The cells of the answer in another CRS, None where there is none; and those to read."""
+    window = query.window or find_window(grid, query.bounds, query.crs)
     if query.target_crs is None:
-        return None
+        return None, window
+    footprint = Footprint(grid, grid.known_crs("crs"))
+    box_crs = query.crs or footprint.crs
+    bounds = None if query.bounds is None else read_bounds(query.bounds, box_crs)
+    lattice = find_lattice([footprint], bounds, box_crs, query.target_crs, query.resampling)
+    if not same_crs(footprint.crs, query.target_crs):
+        window = find_window(grid, bounds_to_read(footprint, lattice, query.resampling), None)
+    return lattice, window
+
+
+def _find_target(selected: xr.Dataset, grid: Grid, lattice: Lattice, resampling: str) -> Target:
     if not {grid.x.name, grid.y.name} <= set(selected.variables):
         raise InvalidParameter(
             "crs", "None of the variables lies on the grid, so nothing can be reprojected.", accepted="no crs"
         )
-    x, y = (
-        replace(axis, values=selected[axis.name].values.astype(float), cell=axis.typical_cell)
-        for axis in (grid.x, grid.y)
-    )
-    return find_target(x, y, grid.known_crs("crs"), query.target_crs, query.resampling)
+    x, y = (selected[axis.name].values.astype(float) for axis in (grid.x, grid.y))
+    source = source_transform(x, y, (step_of(grid.x), step_of(grid.y)))
+    whole = slice(0, lattice.height), slice(0, lattice.width)
+    return lattice.target(grid.known_crs("crs"), source, *whole, resampling)
 
 
 def _with_grid_mapping(dataset: xr.Dataset, selected: xr.Dataset, grid: Grid, time: str | None) -> xr.Dataset:

@@ -13,7 +13,7 @@ from pyproj import CRS
 from pyproj.exceptions import ProjError
 
 from cubegate.errors import InvalidParameter
-from cubegate.query.crs import Bounds, find_places, lonlat, outline, same_crs, transform_bounds
+from cubegate.query.crs import Bounds, find_places, lonlat, outline, same_crs, transform_bounds, turn_of
 from cubegate.query.grid import Grid
 
 # of a footprint's outline in longitude and latitude, so that rounding rejects nothing
@@ -77,8 +77,9 @@ class Footprint:
             return False
         west, south, east, north = bounds
         x, y = x[known], y[known]
-        if crs.is_geographic:
-            x = west + (x - west) % 360
+        turn = turn_of(crs)
+        if turn is not None:
+            x = west + (x - west) % turn
         return bool(((x >= west) & (x <= east) & (y >= south) & (y <= north)).any())
 
 

@@ -12,12 +12,22 @@ from pyproj import CRS
 from pyproj.exceptions import ProjError
 
 from cubegate.errors import InvalidParameter
-from cubegate.query.bounds import find_window, to_grid
-from cubegate.query.crs import Bounds, find_places, same_crs, transform_bounds
-from cubegate.query.footprint import Footprint
+from cubegate.query.bounds import find_window, overlap, read_bounds, to_grid
+from cubegate.query.crs import (
+    Bounds,
+    find_places,
+    lonlat,
+    same_crs,
+    the_short_way,
+    transform_bounds,
+    turn_of,
+)
+from cubegate.query.footprint import Footprint, degrees_of
 from cubegate.query.reproject import (
+    NEIGHBOURS,
     Target,
     Transform,
+    check_resampling,
     no_place,
     require_cf,
     require_rasterio,
@@ -31,8 +41,6 @@ BLOCK_CELLS = 2**16
 _SAMPLES = 5
 # parts of a cell that rounding may take
 _SLACK = 1e-6
-# source cells around what is asked, for resamplings that look at neighbours
-_NEIGHBOURS = 12.0
 
 
 @dataclass(frozen=True)
@@ -88,29 +96,36 @@ def find_lattice(
 ) -> Lattice:
     """Choose the cells in `crs` that cover the box of `bounds` in `box_crs`, as far as `footprints` do.
 
-    They have the size of the finest footprint's, and lie on its own cells where that is in `crs`.
+    They have the size of the finest footprint's, and lie on its own cells where that is in `crs`. Where x
+    goes around the Earth, they go on over the antimeridian. Of a box of which a part has no place in `crs`,
+    they cover what is in its area of use.
 
     Raises:
-        InvalidParameter: a grid is irregular, or a part of the box has no place in `crs`.
+        InvalidParameter: a grid is irregular, or the box has no place in `crs`.
         NotAcceptable: rasterio is not installed on this server.
     """
+    check_resampling(resampling)
     if resampling != NEAREST:
         require_rasterio()
     require_cf(crs)
-    west, south, east, north = _extent(footprints, bounds, box_crs, crs)
-    steps = [_steps(footprint, bounds, box_crs, crs) for footprint in footprints]
+    west, south, east, north = extent = _extent(footprints, bounds, box_crs, crs)
+    steps = [_steps(footprint, extent, crs) for footprint in footprints]
     finest = min(range(len(steps)), key=lambda number: steps[number][0] * steps[number][1])
     across, down = steps[finest]
     grid = footprints[finest].grid
+    turn = turn_of(crs)
     if not same_crs(footprints[finest].crs, crs):
         width, height = (
             max(1, math.ceil(size - _SLACK)) for size in ((east - west) / across, (north - south) / down)
         )
+        # none is there twice, or lies beyond a pole
+        across = min(across, math.inf if turn is None else turn / width)
+        down = (min(down, (north + 90) / height) or down) if crs.is_geographic else down
         return Lattice(crs, west, north, across, down, width, height)
     left, top = float(grid.x.values.min()) - across / 2, float(grid.y.values.max()) + down / 2
-    if crs.is_geographic:
+    if turn is not None:
         # the same cells a turn further
-        left += 360 * round(((west + east) / 2 - sum(grid.x.extent) / 2) / 360)
+        left += turn * round(((west + east) / 2 - sum(grid.x.extent) / 2) / turn)
     columns = _centres_between((west - left) / across, (east - left) / across)
     rows = _centres_between((top - north) / down, (top - south) / down)
     return Lattice(
@@ -127,13 +142,13 @@ def _centres_between(low: float, high: float) -> slice:
     return slice(first, last + 1)
 
 
-def _steps(footprint: Footprint, bounds: Bounds | None, box_crs: CRS, crs: CRS) -> tuple[float, float]:
+def _steps(footprint: Footprint, extent: Bounds, crs: CRS) -> tuple[float, float]:
     """The size in `crs` of the cells of a footprint, in the middle of what is asked for of it."""
     grid = footprint.grid
     across, down = step_of(grid.x), step_of(grid.y)
     if same_crs(footprint.crs, crs):
         return across, down
-    window = find_window(grid, bounds, None if bounds is None else box_crs)
+    window = find_window(grid, _in_grid(footprint, extent, crs), None)
     columns, rows = (
         np.atleast_1d(axis.values[cells]) for axis, cells in ((grid.x, window.x), (grid.y, window.y))
     )
@@ -150,8 +165,9 @@ def _steps(footprint: Footprint, bounds: Bounds | None, box_crs: CRS, crs: CRS) 
     if not known.any():
         raise no_place()
     sides = [each[axis][known] - here[axis][known] for each in (right, above) for axis in (0, 1)]
-    if crs.is_geographic:
-        sides[0], sides[2] = ((side + 180) % 360 - 180 for side in (sides[0], sides[2]))
+    turn = turn_of(crs)
+    if turn is not None:
+        sides[0], sides[2] = (the_short_way(side, turn) for side in (sides[0], sides[2]))
     size = 2 * float(np.median(np.sqrt(np.abs(sides[0] * sides[3] - sides[1] * sides[2]))))
     if not size > 0:
         raise no_place()
@@ -166,32 +182,55 @@ def _spread(centres: NDArray[np.float64]) -> NDArray[np.float64]:
 def _extent(footprints: Sequence[Footprint], bounds: Bounds | None, box_crs: CRS, crs: CRS) -> Bounds:
     """The box in `crs` around the parts of a box that lie in the footprints, grown together at any turn."""
     whole: Bounds | None = None
+    turn = turn_of(crs)
     for footprint in footprints:
         if bounds is None:
-            part = transform_bounds(footprint.crs, crs, footprint.grid.bounds, "crs")
+            part = _box_in(crs, footprint.grid.bounds, footprint.crs)
         else:
-            part = transform_bounds(box_crs, crs, _part_of(bounds, footprint, box_crs), "crs")
-        turns = (0.0, 360.0, -360.0) if crs.is_geographic and whole is not None else (0.0,)
-        unions = [_union(whole, part, turn) for turn in turns]
+            part = _box_in(crs, _part_of(bounds, footprint, box_crs), box_crs)
+        turns = (0.0, turn, -turn) if turn is not None and whole is not None else (0.0,)
+        unions = [_union(whole, part, each) for each in turns]
         whole = min(unions, key=lambda union: union[2] - union[0])
     if whole is None:
         raise InvalidParameter("bbox", "The bbox meets no cube.")
     return whole
 
 
+def _box_in(crs: CRS, bounds: Bounds, box_crs: CRS) -> Bounds:
+    """The box in `crs` that holds one in `box_crs`, or what of it lies in the area that `crs` is for."""
+    try:
+        try:
+            return transform_bounds(box_crs, crs, bounds, "crs")
+        except InvalidParameter:
+            area, degrees = crs.area_of_use, degrees_of(bounds, box_crs)
+            if area is None or degrees is None:
+                raise
+            usable = overlap(degrees, read_bounds(area.bounds, lonlat()), turn_of(lonlat()))
+            if usable is None:
+                raise
+            return transform_bounds(lonlat(), crs, usable, "crs")
+    except InvalidParameter as error:
+        raise no_place() from error
+
+
 def _part_of(bounds: Bounds, footprint: Footprint, crs: CRS) -> Bounds:
-    """What of a box in `crs` lies around a footprint, at the turn of longitudes that it is written in."""
+    """What of a box in `crs` lies around a footprint."""
     try:
         extent = transform_bounds(footprint.crs, crs, footprint.grid.bounds)
     except InvalidParameter:
         return bounds
-    turns = (-360.0, 0.0, 360.0) if crs.is_geographic else (0.0,)
-    sides = [(max(bounds[0], extent[0] + turn), min(bounds[2], extent[2] + turn)) for turn in turns]
-    sides = [(west, east) for west, east in sides if west <= east]
-    south, north = max(bounds[1], extent[1]), min(bounds[3], extent[3])
-    if not sides or south > north:
-        return bounds
-    return min(west for west, _ in sides), south, max(east for _, east in sides), north
+    return overlap(bounds, extent, turn_of(crs)) or bounds
+
+
+def _in_grid(footprint: Footprint, bounds: Bounds, crs: CRS) -> Bounds:
+    """The box in a footprint's own CRS that holds one in `crs`; all of it where a part has no place there."""
+    west, south, east, north = bounds
+    if crs.is_geographic:
+        south, north = max(south, -90.0), min(north, 90.0)
+    try:
+        return to_grid(footprint.grid, (west, south, east, north), crs)
+    except InvalidParameter:
+        return footprint.grid.bounds
 
 
 def _union(one: Bounds | None, other: Bounds, turn: float) -> Bounds:
@@ -208,18 +247,20 @@ def bounds_to_read(footprint: Footprint, lattice: Lattice, resampling: str) -> B
         InvalidParameter: they don't meet.
     """
     grid = footprint.grid
-    try:
-        west, south, east, north = to_grid(grid, lattice.bounds, lattice.crs)
-    except InvalidParameter:
-        # a part of the lattice has no place there: what of it belongs to the footprint is found cell by cell
-        west, south, east, north = grid.bounds
-    around = 2.0 if resampling == NEAREST else _NEIGHBOURS
+    # what of the lattice belongs to the footprint is found cell by cell
+    west, south, east, north = _in_grid(footprint, lattice.bounds, lattice.crs)
+    around = 2.0 if resampling == NEAREST else NEIGHBOURS
     across, down = (around * float(np.diff(axis.edges).max()) for axis in (grid.x, grid.y))
     if resampling != NEAREST:
         across, down = max(across, 2 * lattice.width_of_cell), max(down, 2 * lattice.height_of_cell)
     west, south, east, north = west - across, south - down, east + across, north + down
     if not grid.geographic:
         return west, south, east, north
-    if east - west >= 360 or west < -360 or east > 360:
+    if east - west >= 360:
         west, east = grid.x.extent
-    return west, max(south, -90.0), east, min(north, 90.0)
+        if resampling != NEAREST and lattice.crs.is_geographic:
+            # columns in the lattice's order, since GDAL looks at neighbours as they are stored
+            west = (lattice.bounds[0] + lattice.bounds[2]) / 2 - 180
+            east = west + 360 - across / NEIGHBOURS / 2
+    turn = 360 * round((west + east) / 2 / 360)
+    return west - turn, max(south, -90.0), east - turn, min(north, 90.0)

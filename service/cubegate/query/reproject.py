@@ -16,7 +16,7 @@ from pyproj.exceptions import ProjError
 
 from cubegate.errors import InvalidParameter, NotAcceptable
 from cubegate.query.axis import Axis
-from cubegate.query.crs import transformer
+from cubegate.query.crs import find_places
 
 RESAMPLINGS = (
     "nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average", "mode", "max", "min", "med",
@@ -26,6 +26,8 @@ MAPPING = "spatial_ref"
 # the largest integers that float64 still tells apart
 EXACT = 2**53
 BLOCK_CELLS = 2**20
+# source cells around a place that a resampling looks at, at most
+NEIGHBOURS = 12
 
 Transform = tuple[float, float, float, float, float, float]
 
@@ -79,39 +81,10 @@ def no_place() -> InvalidParameter:
     )
 
 
-def find_target(x: Axis, y: Axis, source_crs: CRS, crs: CRS, resampling: str) -> Target:
-    """Choose the grid in `crs` that covers the box of `x` and `y` at about its resolution; see `gdalwarp`.
-
-    Raises:
-        InvalidParameter: the resampling is unknown, the grid is irregular, or has no place in `crs`.
-        NotAcceptable: rasterio is not installed on this server.
-    """
-    check_resampling(resampling)
-    require_cf(crs)
-    (west, east), (south, north) = x.extent, y.extent
-    size = len(x.values), len(y.values)
-    # north up: which of several equal choices GDAL takes depends on the order of the rows
-    step = step_of(x), step_of(y)
-    left, top = float(x.values.min()) - step[0] / 2, float(y.values.max()) + step[1] / 2
-    source = (left, step[0], 0.0, top, 0.0, -step[1])
-    require_rasterio()
-    import rasterio.crs  # noqa: PLC0415 - heavy, and optional
-    import rasterio.warp  # noqa: PLC0415
-
-    with _explained():
-        # GDAL takes a place on another celestial body for the same one here
-        transformer(crs, source_crs)
-        found, width, height = rasterio.warp.calculate_default_transform(
-            rasterio.crs.CRS.from_wkt(source_crs.to_wkt()),
-            rasterio.crs.CRS.from_wkt(crs.to_wkt()),
-            *size,
-            west,
-            south,
-            east,
-            north,
-        )
-    transform = (found.c, found.a, found.b, found.f, found.d, found.e)
-    return Target(source_crs, crs, source, transform, width, height, resampling)
+def source_transform(x: NDArray[np.float64], y: NDArray[np.float64], steps: tuple[float, float]) -> Transform:
+    """Return the transform of cells with the centres `x` and `y`, north up; `steps` are their sizes."""
+    across, down = steps
+    return (float(x.min()) - across / 2, across, 0.0, float(y.max()) + down / 2, 0.0, -down)
 
 
 @contextmanager
@@ -239,8 +212,7 @@ def _nearest(rows: int, columns: int, target: Target) -> NDArray[np.int64]:
     block = max(1, BLOCK_CELLS // target.width)
     for start in range(0, target.height, block):
         centres = np.meshgrid(x, y[start : start + block])
-        place_x, place_y = transformer(target.crs, target.source_crs).transform(*centres)
-        known = np.isfinite(place_x) & np.isfinite(place_y)
+        place_x, place_y, known = find_places(target.crs, target.source_crs, *centres)
         place_x, place_y = np.where(known, place_x, west), np.where(known, place_y, north)
         if target.source_crs.is_geographic:
             place_x = west + (place_x - west) % 360
@@ -257,11 +229,14 @@ def warp_band(band: NDArray[Any], nodata: float, target: Target) -> NDArray[Any]
     from rasterio.transform import Affine  # noqa: PLC0415
 
     result = np.full((target.height, target.width), nodata, band.dtype)
+    source = target.source_transform
+    if target.source_crs.is_geographic:
+        band, source = _all_around(band, target)
     with _explained():
         rasterio.warp.reproject(
             np.ascontiguousarray(band),
             result,
-            src_transform=Affine.from_gdal(*target.source_transform),
+            src_transform=Affine.from_gdal(*source),
             src_crs=rasterio.crs.CRS.from_wkt(target.source_crs.to_wkt()),
             src_nodata=nodata,
             dst_transform=Affine.from_gdal(*target.transform),
@@ -270,6 +245,19 @@ def warp_band(band: NDArray[Any], nodata: float, target: Target) -> NDArray[Any]
             resampling=rasterio.warp.Resampling[target.resampling],
         )
     return result
+
+
+def _all_around(band: NDArray[Any], target: Target) -> tuple[NDArray[Any], Transform]:
+    """Longitudes as GDAL needs them: with neighbours where a circle closes, at the turn of the target's."""
+    west, step, *others = target.source_transform
+    columns = band.shape[1]
+    if abs(step * columns - 360) < step / 2:
+        more = min(NEIGHBOURS, columns)
+        band, west = np.pad(band, ((0, 0), (more, more)), mode="wrap"), west - more * step
+    if target.crs.is_geographic:
+        middle = target.transform[0] + target.transform[1] * target.width / 2
+        west += 360 * round((middle - west - step * band.shape[1] / 2) / 360)
+    return band, (west, step, others[0], others[1], others[2], others[3])
 
 
 def as_floats(name: str, values: NDArray[Any]) -> NDArray[Any]:

@@ -15,7 +15,7 @@ from cubegate.query.footprint import Footprint, Owned
 from cubegate.query.grid import Window
 from cubegate.query.lattice import NEAREST, Lattice
 from cubegate.query.merging import Part
-from cubegate.query.reproject import Target, as_floats, step_of, warp_band
+from cubegate.query.reproject import Target, as_floats, source_transform, step_of, warp_band
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +84,7 @@ class Share:
         """What the window is reprojected to, and how its bands are turned north up before."""
         selection, grid = self.part.selection, self._footprint.grid
         x, y = (_centres(selection.dataset, name) for name in (selection.x, selection.y))
-        across, down = step_of(grid.x), step_of(grid.y)
-        source = (float(x.min()) - across / 2, across, 0.0, float(y.max()) + down / 2, 0.0, -down)
+        source = source_transform(x, y, (step_of(grid.x), step_of(grid.y)))
         target = self._lattice.target(self._footprint.crs, source, rows, columns, resampling)
         return target, (_turned(not y[0] < y[-1]), _turned(not x[0] > x[-1]))
 
