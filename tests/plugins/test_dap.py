@@ -407,13 +407,27 @@ def test_an_answer_in_blocks_is_the_answer_at_once(client, monkeypatch, suffix, 
         assert again.content == whole.content
 
 
-def test_blocks_end_where_chunks_do(monkeypatch):
+def rows_of_blocks(chunk_rows):
+    stored = np.empty((), "f4")
     variable = SimpleNamespace(
-        chunk_shape=(3, 5), dap_type=SimpleNamespace(is_text=False), variable=np.empty((), "f4")
+        chunk_shape=(chunk_rows, 5),
+        dap_type=SimpleNamespace(is_text=False),
+        stored=stored,
+        variable=stored.astype("f8"),
     )
+    blocks = list(data.blocks(Part(variable, (slice(1, 20, 1), slice(0, 10, 1)))))
+    assert all(columns == slice(0, 10, 1) for _, columns in blocks)
+    return [(rows.start, rows.stop) for rows, _ in blocks]
+
+
+def test_blocks_end_where_chunks_do(monkeypatch):
     monkeypatch.setattr(data, "BLOCK", 4 * 10 * 7)
-    part = Part(variable, (slice(1, 20, 1), slice(0, 10, 1)))
-    assert [(rows.start, rows.stop) for rows, _ in data.blocks(part)] == [(1, 6), (6, 12), (12, 18), (18, 20)]
+    assert rows_of_blocks(3) == [(1, 6), (6, 12), (12, 18), (18, 20)]
+
+
+def test_chunks_longer_than_a_block_are_read_once_a_block(monkeypatch):
+    monkeypatch.setattr(data, "BLOCK", 4 * 10 * 7)
+    assert rows_of_blocks(300) == [(1, 8), (8, 15), (15, 20)]
 
 
 def test_what_fails_after_the_first_values_does_not_end_well(start, file, tmp_path, monkeypatch):

@@ -96,15 +96,25 @@ def blocks(part: Part) -> Iterator[Slabs]:
 
 
 def _division(part: Part) -> tuple[int, int]:
-    """The axis along which blocks follow each other, and how many values along it one may have."""
-    itemsize = _TEXT_NBYTES if part.variable.dap_type.is_text else part.variable.variable.dtype.itemsize
-    for axis, length in enumerate(part.shape):
+    """The axis along which blocks follow each other, and how many values along it one may have.
+
+    The first axis that can be: a chunk that is longer along it than a block is read again by each block
+    that it is part of, and along a later axis that would be each value of this one.
+    """
+    itemsize = _itemsize(part)
+    for axis in range(len(part.shape)):
         inner = max(1, math.prod(part.shape[axis + 1 :]) * itemsize)
-        step = part.slabs[axis].step
-        together = min(length, max(1, part.variable.chunk_shape[axis] // step))
-        if inner * together <= BLOCK or axis == len(part.shape) - 1:
+        if inner <= BLOCK:
             break
     return axis, max(1, BLOCK // inner)
+
+
+def _itemsize(part: Part) -> int:
+    if part.variable.dap_type.is_text:
+        return _TEXT_NBYTES
+    # decoded values may be wider than those that are read
+    read = part.variable.variable if part.variable.stored is None else part.variable.stored
+    return int(read.dtype.itemsize)
 
 
 def _divided(slab: slice, count: int, chunk: int) -> Iterator[slice]:
