@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -11,16 +12,19 @@ from starlette.responses import Response
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
 from cubegate.api import PROBLEM_RESPONSES, Services, services
-from cubegate.api.collections import describe_collection, describe_page
+from cubegate.api.collections import PATIENCE, describe_collection, describe_page
 from cubegate.edr.description import Description
 from cubegate.edr.parameters import LIMIT, OFFSET, read_count, read_page
 from cubegate.errors import NotFound
 from cubegate.query.in_thread import in_thread
 from cubegate.stac import documents
+from cubegate.stac.search import PARAMETERS as SEARCH_PARAMETERS
+from cubegate.stac.search import read_search
 
 PAGE = 50
 LARGEST_PAGE = 100
 JSON = "application/json"
+PAGE_PARAMETERS = (LIMIT, OFFSET, *SEARCH_PARAMETERS)
 
 Found = Annotated[Services, Depends(services)]
 CollectionId = Annotated[str, Path(description="A dataset's id, or `id@version`", examples=["opera-f11116"])]
@@ -44,7 +48,7 @@ class STACPlugin(Plugin):
             ("/collections", collections, "The cubes as STAC collections, a page at a time"),
             ("/collections/{collection_id}", one_collection, "One cube as a STAC collection"),
         ):
-            paged = (LIMIT, OFFSET) if path == "/collections" else ()
+            paged = PAGE_PARAMETERS if path == "/collections" else ()
             router.add_api_route(
                 path,
                 endpoint,
@@ -100,20 +104,30 @@ async def interface(request: Request) -> Response:
 
 
 async def collections(request: Request, found: Found) -> Response:
-    """Answer one page of the collections that can be opened and have a place."""
-    given = read_page(request.query_params.multi_items(), (LIMIT, OFFSET))
+    """Answer one page of those collections that can be opened, have a place and are asked for."""
+    # pystac-client repeats those of a link that it follows
+    items = list(dict.fromkeys(request.query_params.multi_items()))
+    given = read_page(items, PAGE_PARAMETERS)
     limit = read_count(given, LIMIT, PAGE, 1, LARGEST_PAGE)
     offset = read_count(given, OFFSET, 0, 0, 10**9)
+    search = read_search(given)
     await found.catalog.refresh()
     ids = found.catalog.ids()
-    described = await describe_page(found, ids[offset : offset + limit])
+    listed: list[tuple[Description, str]] = []
+    after, end = offset, time.monotonic() + PATIENCE
+    # clients take an empty page for the last one
+    while len(listed) < limit and after < len(ids) and time.monotonic() < end:
+        block = ids[after : after + limit - len(listed)]
+        after += len(block)
+        described = [(each, _text(found, each)) for each in await describe_page(found, block)]
+        listed += [
+            (cube, text) for cube, text in described if search.finds(cube, documents.words_of(cube, text))
+        ]
     base, routes = _base(request), _routes(request)
-    listed = [
-        documents.stac_collection(base, each, _text(found, each), routes)
-        for each in described
-        if each.box is not None
-    ]
-    return _document(documents.collections_page(base, listed, len(ids), limit, offset))
+    page = [documents.stac_collection(base, cube, text, routes) for cube, text in listed]
+    query = {name: text for name, text in given.items() if name != OFFSET.name} | {LIMIT.name: str(limit)}
+    following = after if after < len(ids) else None
+    return _document(documents.collections_page(base, page, query, offset, following))
 
 
 async def one_collection(request: Request, collection_id: CollectionId, found: Found) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import numpy as np
 from pyproj import CRS
@@ -19,6 +19,9 @@ DATACUBE = "https://stac-extensions.github.io/datacube/v2.3.0/schema.json"
 CONFORMS_TO = (
     "https://api.stacspec.org/v1.0.0/core",
     "https://api.stacspec.org/v1.0.0/collections",
+    "https://api.stacspec.org/v1.0.0-rc.1/collection-search",
+    "https://api.stacspec.org/v1.0.0-rc.1/collection-search#free-text",
+    "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/simple-query",
 )
 OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
 # of the landing page, for clients that walk along links; the list of collections has all
@@ -77,16 +80,31 @@ def conformance() -> Document:
     return {"conformsTo": list(CONFORMS_TO)}
 
 
-def collections_page(base: str, page: Iterable[Document], total: int, limit: int, offset: int) -> Document:
-    """One page of the collections, of which there are `total`; those that cannot be opened are left out."""
-    listed = list(page)
+def collections_page(
+    base: str, page: Iterable[Document], query: Mapping[str, str], offset: int, after: int | None
+) -> Document:
+    """One page of the collections; `query` is what was asked, `after` where the next begins, if one does."""
     address = f"{base}/stac/collections"
-    links = [_link(f"{address}?limit={limit}&offset={offset}", "self"), _link(f"{base}/stac", "root")]
-    if offset + limit < total:
-        links.append(_link(f"{address}?limit={limit}&offset={offset + limit}", "next"))
+
+    def at(place: int) -> str:
+        return f"{address}?{urlencode({**query, 'offset': place})}"
+
+    links = [_link(at(offset), "self"), _link(f"{base}/stac", "root")]
+    if after is not None:
+        links.append(_link(at(after), "next"))
     if offset:
-        links.append(_link(f"{address}?limit={limit}&offset={max(0, offset - limit)}", "prev"))
-    return {"collections": listed, "links": links, "numberMatched": total, "numberReturned": len(listed)}
+        links.append(_link(at(max(0, offset - int(query["limit"]))), "prev"))
+    listed = list(page)
+    return {"collections": listed, "links": links, "numberReturned": len(listed)}
+
+
+def words_of(cube: Description, text: str) -> str:
+    """What is told of a cube, to be searched; `text` is its description."""
+    return " ".join([cube.id, cube.title, _description(cube, text), *_keywords(cube.parameters)])
+
+
+def _description(cube: Description, text: str) -> str:
+    return text or cube.facts.get("summary", "").strip() or cube.title
 
 
 def stac_collection(base: str, cube: Description, text: str, routes: Collection[str]) -> Document:
@@ -108,7 +126,7 @@ def stac_collection(base: str, cube: Description, text: str, routes: Collection[
         "stac_extensions": [DATACUBE],
         "id": cube.id,
         "title": cube.title,
-        "description": text or cube.facts.get("summary", "").strip() or cube.title,
+        "description": _description(cube, text),
         "keywords": _keywords(cube.parameters),
         "license": "other",
         "extent": {
