@@ -344,12 +344,21 @@ def test_the_version_is_told(client):
     assert client.get("heights/opendap.ver").text.startswith("Core version: DAP/2.0\n")
 
 
-def test_time_is_the_dimension_of_records(client, address):
-    assert client.get("heights/opendap.das").text.endswith(
-        '    DODS_EXTRA {\n        String Unlimited_Dimension "time";\n    }\n}\n'
-    )
-    with netCDF4.Dataset(address) as opened:
-        assert [name for name, dim in opened.dimensions.items() if dim.isunlimited()] == ["time"]
+@pytest.mark.parametrize("rows", [1, 2])
+def test_time_is_the_dimension_of_records_where_each_is_stored_by_itself(start, tmp_path, rows):
+    file = tmp_path / "heights.nc"
+    with netCDF4.Dataset(file, "w") as made:
+        for name, size in {"time": 6, "x": 5}.items():
+            made.createDimension(name, size)
+        made.createVariable("time", "f8", ("time",), chunksizes=(6,))[:] = np.arange(6)
+        made["time"].units = "days since 2020-01-01"
+        made.createVariable("height", "f4", ("time", "x"), chunksizes=(rows, 5))[:] = np.eye(6, 5)
+    client = start(file=file)
+    told = '    DODS_EXTRA {\n        String Unlimited_Dimension "time";\n    }\n}\n'
+    assert client.get("heights/opendap.das").text.endswith(told) == (rows == 1)
+    with netCDF4.Dataset(f"{client.base_url}heights/opendap") as opened:
+        assert [name for name, dim in opened.dimensions.items() if dim.isunlimited()] == ["time"][: rows == 1]
+        assert np.array_equal(opened["height"][1::2, ::-1], np.eye(6, 5)[1::2, ::-1])
 
 
 class Links(HTMLParser):

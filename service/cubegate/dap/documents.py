@@ -60,16 +60,22 @@ def write_das(
     """Write the attributes of all variables, and those of the dataset.
 
     `lengths` are the bytes of the longest text of a variable, without which netCDF-C cuts texts. `growing`
-    is the dimension of records, which some operators of NCO go along.
+    is the dimension of the times: that of records, which some operators of NCO need, where it is stored so.
     """
     lines = ["Attributes {"]
     known = list(variables)
     for variable in known:
         lines += _container(variable.name, _of_variable(variable, lengths))
     lines += _container(GLOBAL, (line for each in attributes.items() for line in _attribute(*each)))
-    if any(growing in each.dims for each in known):
+    if growing is not None and _are_records(known, growing):
         lines += _container(EXTRA, _attribute("Unlimited_Dimension", growing))
     return "\n".join([*lines, "}", ""])
+
+
+def _are_records(variables: Iterable[DapVariable], dim: str) -> bool:
+    """Whether each place along a dimension is stored by itself, since clients read records one by one."""
+    along = [each for each in variables if dim in each.dims and len(each.dims) > 1]
+    return bool(along) and all(each.chunk_shape[each.dims.index(dim)] == 1 for each in along)
 
 
 def _container(name: str, attributes: Iterable[str]) -> list[str]:
