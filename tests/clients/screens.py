@@ -33,10 +33,14 @@ def settled(page, right):
 
 
 class Expected:
-    """GDAL's picture of a granule on a map in `crs` with the `bounds` (west, south, east, north), and where there is no doubt about it."""
+    """GDAL's picture of a granule on a map, and where there is no doubt about it.
 
-    def __init__(self, place, date, crs, bounds, width, height):
+    The map is of `size` (width, height) pixels in `crs`, with `bounds` (west, south, east, north).
+    """
+
+    def __init__(self, place, date, crs, *, bounds, size):
         west, south, east, north = bounds
+        width, height = size
         across = west + (np.arange(width) + 0.5) * (east - west) / width
         down = north - (np.arange(height) + 0.5) * (north - south) / height
         self.numbers = place.warped(date, crs, bounds, width, height)

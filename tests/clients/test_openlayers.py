@@ -78,14 +78,16 @@ def browser(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("pages")
+def publish(tmp_path_factory, serve_folder):
+    """Put a page onto another server, so that its origin is not that of the cubes; gives its address."""
+    folder = tmp_path_factory.mktemp("pages")
+    url = serve_folder(folder)
 
+    def publish(text):
+        (folder / "page.html").write_text(text)
+        return f"{url}/page.html"
 
-@pytest.fixture(scope="module")
-def elsewhere(folder, serve_folder):
-    """The address of another server, whose pages are of another origin than the cubes."""
-    return serve_folder(folder)
+    return publish
 
 
 @pytest.fixture
@@ -97,18 +99,17 @@ def page(browser):
 
 
 @pytest.fixture
-def show(page, folder, elsewhere, places_url, places, compared):
+def show(page, publish, places_url, places, compared):
     """Show four maps of a cube, and compare each with the granule of its date."""
 
     def show(name, maps, drawn):
         text = PAGE.format(
             base=places_url, background=BACKGROUND, definitions=json.dumps(DEFINED), name=name, maps=f"[{', '.join(maps)}]",
         )  # fmt: skip
-        (folder / "maps.html").write_text(text)
-        page.open(f"{elsewhere}/maps.html")
+        page.open(publish(text))
         bounds = page.wait("window.bounds")
         expected = [
-            Expected(places[name], date, crs, box, SIDE, SIDE)
+            Expected(places[name], date, crs, bounds=box, size=(SIDE, SIDE))
             for (date, crs), box in zip(drawn, bounds, strict=True)
         ]
         corners = [(0, 0), (0, SIDE), (SIDE, 0), (SIDE, SIDE)]
@@ -194,8 +195,7 @@ def test_wms_of_both_versions_in_tiles_and_as_one_image(show, name, crs):
     show(name, maps, [(number % 3, crs) for number in range(4)])
 
 
-@pytest.fixture(scope="module")
-def printed():
+def page_of_the_docs():
     """The page that the docs print."""
     blocks = [
         block
@@ -206,11 +206,11 @@ def printed():
 
 
 def test_the_page_that_the_docs_print_shows_a_polar_cube_and_the_series_of_a_pixel(
-    page, printed, folder, elsewhere, demo_url, demo_cubes, compared
+    page, publish, demo_url, demo_cubes, compared
 ):
+    printed = page_of_the_docs()
     assert "http://127.0.0.1:8000/" in printed
-    (folder / "printed.html").write_text(printed.replace("http://127.0.0.1:8000", demo_url))
-    page.open(f"{elsewhere}/printed.html")
+    page.open(publish(printed.replace("http://127.0.0.1:8000", demo_url)))
     left, top, width, height = page.wait(
         "(() => {const b = document.querySelector('#map canvas')?.getBoundingClientRect(); return b && [b.x, b.y, b.width, b.height]})()"
     )
