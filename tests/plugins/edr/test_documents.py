@@ -173,7 +173,15 @@ def test_documents_refuse_what_they_do_not_know(edr, path, asked):
 
 def test_the_checklist_names_tests_that_exist():
     root = Path(__file__).parents[3]
-    named = set(re.findall(r"`(?:[\w/]+\.py::)?(test_\w+)`", (root / "docs" / "edr.md").read_text("utf-8")))
+    text = (root / "docs" / "edr.md").read_text("utf-8")
+    named = set(re.findall(r"`(?:[\w/]+\.py::)?(test_\w+)`", text))
     tests = "".join(file.read_text("utf-8") for file in (root / "tests" / "plugins").rglob("test_*.py"))
-    assert {name for name in named if f"def {name}(" not in tests} == set()
+    assert {
+        name for name in named if not re.search(rf"^(?:async )?def {name}\(", tests, re.MULTILINE)
+    } == set()
     assert len(named) > 20
+    files = set(re.findall(r"`([\w/]*test_\w+\.py)`", text))
+    assert {
+        name for name in files if not list(root.glob(name if "/" in name else f"tests/**/{name}"))
+    } == set()
+    assert len(files) > 3

@@ -132,3 +132,19 @@ def test_a_line_at_one_time_is_a_trajectory_and_without_times_points(edr, is_cov
     found = edr("/collections/utm/trajectory", coords=LINE, parameter_name="quality").json()
     is_covjson(found)
     assert found["domain"]["domainType"] == "MultiPoint"
+
+
+def test_a_line_and_an_area_at_a_level(edr, decoded):
+    cube = decoded["globe"].t.sel(level=850).isel(member=2)
+    asked = {"z": "850", "member": "2", "f": "csv"}
+    text = edr("/collections/globe/trajectory", coords="LINESTRING(11 12,31 13)", **asked).text
+    found = pd.read_csv(io.StringIO(text), comment="#")
+    expected = cube.sel(lon=[10, 15, 20, 25, 30], lat=12.5)
+    np.testing.assert_array_equal(
+        found.t.astype("f4").to_numpy().reshape(5, -1), expected.transpose("lon", "time").to_numpy()
+    )
+    ring = "POLYGON((9 6,21 6,21 14,9 14,9 6))"
+    text = edr("/collections/globe/area", coords=ring, **{**asked, "z": "800/900"}).text
+    found = pd.read_csv(io.StringIO(text), comment="#")
+    expected = cube.sel(lon=[10, 15, 20], lat=[12.5, 7.5])
+    np.testing.assert_array_equal(found.t.astype("f4"), expected.to_numpy().reshape(-1))
