@@ -16,6 +16,9 @@ from cubegate.tiling.picture import View
 from cubegate.tiling.sampling import Sampling
 from cubegate.tiling.style import AnyStyle, Categories
 
+# GeoJSON's only one, which clients of WMS take for that of the map where it is not named
+_CRS = {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}
+
 
 def describe_cell(view: View, part: Part, cell: Sampling, value: float, style: AnyStyle) -> dict[str, Any]:
     """Return the facts of one cell: x and y are its centre in the cube's own CRS; None is missing."""
@@ -37,9 +40,8 @@ def describe_cell(view: View, part: Part, cell: Sampling, value: float, style: A
 def write_info(facts: dict[str, Any] | None, info_format: str) -> bytes:
     """Return the document; `facts` None is a pixel outside of the cube."""
     if info_format == "application/json":
-        return json.dumps(
-            {"type": "FeatureCollection", "features": [] if facts is None else [_feature(facts)]}
-        ).encode()
+        features = [] if facts is None else [_feature(facts)]
+        return json.dumps({"type": "FeatureCollection", "crs": _CRS, "features": features}).encode()
     rows = (
         {}
         if facts is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pyproj import CRS
 
@@ -24,6 +24,8 @@ MAP_FORMAT = "image/png"
 INFO_FORMATS = ("application/json", "text/plain", "text/html")
 OPERATIONS = ("GetCapabilities", "GetMap", "GetFeatureInfo", "GetLegendGraphic")
 MOST_PIXELS = 2048
+# a client may ask about a pixel of a screen that it has put together from several maps
+MOST_SCREEN_PIXELS = 2**15
 DEFAULT_STYLE = "default"
 _FORMATS = ("image/png", "image/png8", "image/png; mode=8bit", "image/png;mode=8bit")
 _COLOUR = re.compile(r"0[xX]([0-9A-Fa-f]{6})", re.ASCII)
@@ -150,15 +152,29 @@ def read_feature_info(given: Mapping[str, str], version: str) -> MapRequest:
         raise InvalidParameter(
             "info_format", f"There is no format {info_format[:80]!r}.", accepted=", ".join(INFO_FORMATS)
         )
-    lattice = _read_lattice(given, version)
+    lattice = _read_lattice(given, version, MOST_SCREEN_PIXELS)
     names = ("i", "j") if version == NEW else ("x", "y")
     names = ("x", "y") if "x" in given and "i" not in given else names
     column = _whole(given, names[0], 0, lattice.width - 1)
     row = _whole(given, names[1], 0, lattice.height - 1)
     layer = _one(given, "query_layers") if "query_layers" in given else _one(given, "layers")
+    lattice, point = _part_around(lattice, column, row)
     return MapRequest(
-        layer, _read_asked(given, "styles"), _dimensions(given), lattice, None, (column, row), info_format
+        layer, _read_asked(given, "styles"), _dimensions(given), lattice, None, point, info_format
     )
+
+
+def _part_around(lattice: Lattice, column: int, row: int) -> tuple[Lattice, tuple[int, int]]:
+    """Return the part of a map that one map may show and that holds a pixel, and the pixel's place in it."""
+    first, top = column - column % MOST_PIXELS, row - row % MOST_PIXELS
+    part = replace(
+        lattice,
+        west=lattice.west + first * lattice.width_of_cell,
+        north=lattice.north - top * lattice.height_of_cell,
+        width=min(MOST_PIXELS, lattice.width - first),
+        height=min(MOST_PIXELS, lattice.height - top),
+    )
+    return part, (column - first, row - top)
 
 
 def read_legend(given: Mapping[str, str]) -> MapRequest:
@@ -240,9 +256,9 @@ def read_crs(given: Mapping[str, str], version: str) -> CRS:
     return parse_crs(text.upper())
 
 
-def _read_lattice(given: Mapping[str, str], version: str) -> Lattice:
+def _read_lattice(given: Mapping[str, str], version: str, most: int = MOST_PIXELS) -> Lattice:
     crs = read_crs(given, version)
-    width, height = (_whole(given, name, 1, MOST_PIXELS) for name in ("width", "height"))
+    width, height = (_whole(given, name, 1, most) for name in ("width", "height"))
     parts = _required(given, "bbox").split(",")
     if len(parts) != 4:
         raise InvalidParameter("bbox", "The BBOX is not four numbers.", accepted="minx,miny,maxx,maxy")
