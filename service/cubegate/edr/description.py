@@ -13,7 +13,8 @@ from pyproj import CRS
 
 from cubegate.errors import InvalidParameter
 from cubegate.formats.times import holds_times, is_gregorian, iso_times
-from cubegate.query.crs import Bounds, lonlat, same_crs, transform_bounds
+from cubegate.query.bounding import transform_bounds
+from cubegate.query.crs import Bounds, lonlat, same_crs
 from cubegate.query.grid import Grid
 from cubegate.query.interval import order_times
 from cubegate.query.variables import GridSettings, choose_variables

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pyproj import CRS
 
 from cubegate.errors import InvalidParameter
-from cubegate.query.crs import Bounds, name_crs, transform_bounds, turn_of
+from cubegate.query.bounding import transform_bounds
+from cubegate.query.crs import Bounds, lonlat, name_crs, turn_of
 from cubegate.query.grid import Grid, Window
 
 
@@ -62,6 +63,8 @@ def to_grid(grid: Grid, bounds: Bounds, crs: CRS) -> Bounds:
     target = grid.known_crs("bbox-crs")
     if target.is_geographic and crs.is_geographic:
         return transform_bounds(crs, target, bounds)
+    if _extent(grid, crs) is None and not crs.is_geographic:
+        bounds, crs = transform_bounds(crs, lonlat(), read_bounds(bounds, crs)), lonlat()
     return transform_bounds(crs, target, clip(grid, bounds, crs))
 
 

@@ -10,7 +10,8 @@ from pyproj import CRS
 from pyproj.exceptions import CRSError, ProjError
 
 from cubegate.errors import InvalidParameter
-from cubegate.query.crs import find_places, lonlat, name_crs, outline, transform_bounds
+from cubegate.query.bounding import outline, transform_bounds
+from cubegate.query.crs import find_places, lonlat, name_crs
 from cubegate.query.grid import Grid
 from cubegate.query.interval import iso
 from cubegate.query.variables import GridSettings, choose_variables

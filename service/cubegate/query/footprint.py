@@ -13,7 +13,8 @@ from pyproj import CRS
 from pyproj.exceptions import ProjError
 
 from cubegate.errors import InvalidParameter
-from cubegate.query.crs import Bounds, find_places, lonlat, outline, same_crs, transform_bounds, turn_of
+from cubegate.query.bounding import outline, transform_bounds
+from cubegate.query.crs import Bounds, find_places, lonlat, same_crs, turn_of
 from cubegate.query.grid import Grid
 
 # of a footprint's outline in longitude and latitude, so that rounding rejects nothing

@@ -12,6 +12,7 @@ from pyproj import CRS
 from pyproj.exceptions import ProjError
 
 from cubegate.errors import InvalidParameter
+from cubegate.query.bounding import transform_bounds
 from cubegate.query.bounds import find_window, overlap, read_bounds, to_grid
 from cubegate.query.crs import (
     Bounds,
@@ -19,7 +20,6 @@ from cubegate.query.crs import (
     lonlat,
     same_crs,
     the_short_way,
-    transform_bounds,
     turn_of,
 )
 from cubegate.query.footprint import Footprint, degrees_of

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cubegate.errors import InvalidParameter
-from cubegate.query.crs import Bounds, lonlat, transform_bounds
+from cubegate.query.bounding import transform_bounds
+from cubegate.query.crs import Bounds, lonlat
 from cubegate.query.footprint import Footprint
 from cubegate.query.interval import iso
 from cubegate.tiling.layers import Layer

@@ -3,7 +3,8 @@ import pytest
 from pyproj import CRS, Geod, Transformer
 
 from cubegate.errors import InvalidParameter
-from cubegate.query.crs import name_crs, parse_crs, same_crs, separation, transform_bounds, transform_points
+from cubegate.query.bounding import transform_bounds
+from cubegate.query.crs import name_crs, parse_crs, same_crs, separation, transform_points
 
 
 @pytest.mark.parametrize(
