@@ -193,7 +193,7 @@ def _interval(each: Range) -> Interval:
 def _read_box(asked: Asked, ranges: _Ranges, cube: Description) -> tuple[Bounds | None, CRS | None]:
     named = asked.given.get(BBOX_CRS.name)
     crs = None if named == NATIVE else parse_crs(named, BBOX_CRS.name) if named is not None else lonlat()
-    bounds, _ = read_bbox(asked, required=False, geographic=crs is not None and crs.is_geographic)
+    bounds, _ = read_bbox(asked, required=False)
     if bounds is None:
         return _box_of(asked, ranges, cube) if ranges.places else (None, None)
     if ranges.places:
@@ -215,9 +215,6 @@ def _box_of(asked: Asked, ranges: _Ranges, cube: Description) -> tuple[Bounds, C
         extents = [axis.extent for axis in cube.axes] if not ranges.degrees and cube.axes else [None, None]
     sides = [_ends(ranges.places.get(name), extent, name) for name, extent in zip("xy", extents, strict=True)]
     (west, east), (south, north) = sides
-    geographic = cube.crs is not None and cube.crs.is_geographic if crs is None else crs.is_geographic
-    if geographic and -180 <= east < west <= 180:
-        east += 360
     return (west, south, east, north), crs
 
 

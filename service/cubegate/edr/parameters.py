@@ -188,10 +188,8 @@ def read_line(asked: Asked) -> Line:
     return Line(positions[:, 0], positions[:, 1], moments, asked.crs)
 
 
-def read_bbox(
-    asked: Asked, *, required: bool, geographic: bool
-) -> tuple[Bounds | None, tuple[float, float] | None]:
-    """Read a bbox and its heights, if there are any; across the antimeridian its east goes on beyond 180.
+def read_bbox(asked: Asked, *, required: bool) -> tuple[Bounds | None, tuple[float, float] | None]:
+    """Read a bbox and its heights, if there are any.
 
     Raises:
         InvalidParameter: it is missing, or neither four nor six numbers.
@@ -212,8 +210,6 @@ def read_bbox(
     if len(numbers) == 6:
         heights = numbers.pop(2), numbers.pop(4)
     west, south, east, north = numbers
-    if geographic and -180 <= east < west <= 180:
-        east += 360
     return (west, south, east, north), heights
 
 

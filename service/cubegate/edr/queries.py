@@ -83,8 +83,7 @@ def cube_query(asked: Asked, grids: Sequence[Grid], vertical: Dimension | None) 
     Raises:
         InvalidParameter: `bbox` is missing or malformed.
     """
-    geographic = grids[0].geographic if asked.crs is None else bool(asked.crs.is_geographic)
-    bounds, heights = read_bbox(asked, required=True, geographic=geographic)
+    bounds, heights = read_bbox(asked, required=True)
     levels = read_height(asked, vertical, heights)
     query = CubeQuery(
         bounds,

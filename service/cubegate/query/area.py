@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 import shapely
+import shapely.affinity
 import xarray as xr
 from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import ProjError
 
 from cubegate.errors import InvalidParameter, NotAcceptable
-from cubegate.query.crs import Bounds, find_places, parse_crs, same_crs, transformer
+from cubegate.query.crs import Bounds, find_places, parse_crs, same_crs, transformer, turn_of
 from cubegate.query.masking import masked
 from cubegate.query.selection import Selection
 
@@ -75,19 +76,22 @@ class Area:
             else:
                 x, y, known = find_places(crs, self.crs, x, y)
         inside = np.asarray(shapely.intersects_xy(self.polygon, x, y), bool)
-        geographic = self.crs.is_geographic if self.crs is not None else crs is not None and crs.is_geographic
-        if geographic and known.any():
+        own = crs if self.crs is None else self.crs
+        turn = None if own is None else turn_of(own)
+        if turn is not None and known.any():
             # a place has many longitudes, and the polygon may be written in any of them
             west, _, east, _ = self.bounds
             first, last = float(x[known].min()), float(x[known].max())
-            for turn in (-360.0, 360.0):
-                if first + turn <= east and last + turn >= west:
-                    inside |= np.asarray(shapely.intersects_xy(self.polygon, x + turn, y), bool)
+            for shift in (-turn, turn):
+                if first + shift <= east and last + shift >= west:
+                    inside |= np.asarray(shapely.intersects_xy(self.polygon, x + shift, y), bool)
         return np.asarray(inside & known, bool)
 
 
 def make_area(parts: Sequence[Sequence[NDArray[np.float64]]], crs: CRS | None, parameter: str) -> Area:
     """Make polygons of their rings, the outer one first.
+
+    Those that are cut at the antimeridian, as in GeoJSON, are put together there.
 
     Raises:
         InvalidParameter: they cross themselves or have no area.
@@ -99,8 +103,27 @@ def make_area(parts: Sequence[Sequence[NDArray[np.float64]]], crs: CRS | None, p
         raise InvalidParameter(
             parameter, f"The polygon is not valid: {reason}.", accepted="rings that do not cross themselves"
         )
+    turn = None if crs is None else turn_of(crs)
+    if turn is not None and len(polygons) > 1:
+        polygon = _together(polygons, turn)
     shapely.prepare(polygon)
     return Area(polygon, crs, parameter)
+
+
+def _together(polygons: Sequence[Any], turn: float) -> Any:
+    """The polygons at those turns of x at which the box around all is narrowest."""
+    boxes = shapely.bounds(polygons)
+    start, width = boxes[:, 0] % turn, boxes[:, 2] - boxes[:, 0]
+    order = np.argsort(start)
+    reached = np.maximum.accumulate((start + width)[order])
+    gaps = np.append(start[order][1:], start[order][0] + turn) - reached
+    first = start[order[(int(gaps.argmax()) + 1) % len(order)]]
+    west = first + (start - first) % turn
+    if (west + width).max() - first >= np.ptp(boxes[:, [0, 2]]):
+        return shapely.MultiPolygon(polygons)
+    shifts = west - boxes[:, 0] - turn * np.floor(first / turn + 0.5)
+    moved = [shapely.affinity.translate(each, shift) for each, shift in zip(polygons, shifts, strict=True)]
+    return shapely.union_all(moved)
 
 
 def clip_to_area(selection: Selection, area: Area) -> Selection:
