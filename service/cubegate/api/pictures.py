@@ -44,7 +44,7 @@ class Gallery:
     """The layers of one version of one cube, with their default styles and zooms, each found once."""
 
     def __init__(self, cube: Cube, limits: LimitSettings) -> None:
-        self.identity = cube.identity
+        self.identity = cube.picture_identity
         self.limits = limits.model_copy(update={"chunks": min(limits.tile_chunks, limits.chunks)})
         self._known: dict[tuple[Any, ...], Any] = {}
         self._turns: dict[tuple[Any, ...], tuple[asyncio.Lock, int]] = {}
@@ -117,15 +117,16 @@ _galleries: WeakKeyDictionary[Cube, Gallery] = WeakKeyDictionary()
 
 def gallery(cube: Cube, limits: LimitSettings) -> Gallery:
     """Return what is known of the pictures of a cube as it is now."""
+    cube.refresh_overviews()
     found = _galleries.get(cube)
-    if found is None or found.identity != cube.identity:
+    if found is None or found.identity != cube.picture_identity:
         found = _galleries[cube] = Gallery(cube, limits)
     return found
 
 
 def etag_of(request: Request, cube: Cube) -> str:
     """Name an answer by all that it is made of."""
-    identity = "\n".join((__version__, cube.identity, str(request.url)))
+    identity = "\n".join((__version__, cube.picture_identity, str(request.url)))
     return f'"{hashlib.sha256(identity.encode()).hexdigest()[:32]}"'
 
 

@@ -94,6 +94,12 @@ class DimensionSettings(Section):
     time: str | None = None
 
 
+class OverviewSettings(Section):
+    """Where `cubegate overviews` puts the overviews of a cube: a folder with a store for each version."""
+
+    href: str | None = Field(None, min_length=1)
+
+
 class Collection(Section):
     """One collection file."""
 
@@ -105,8 +111,9 @@ class Collection(Section):
     dimensions: DimensionSettings = DimensionSettings()
     variables: tuple[str, ...] | None = None
     derived: Mapping[DerivedName, DerivedSettings] = {}
+    overviews: OverviewSettings = OverviewSettings()
 
-    @field_validator("crs", "dimensions", "variables", "derived", mode="before")
+    @field_validator("crs", "dimensions", "variables", "derived", "overviews", mode="before")
     @classmethod
     def _leave_to_members(cls, value: object, info: ValidationInfo) -> object:
         source = info.data.get("source")

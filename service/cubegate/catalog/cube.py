@@ -78,6 +78,15 @@ class Cube(Protocol):
         ...
 
     @property
+    def picture_identity(self) -> str:
+        """All that pictures are made of, beside the query: their overviews too."""
+        ...
+
+    def refresh_overviews(self) -> None:
+        """See to it that a change of overviews is noticed; waits for nothing."""
+        ...
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What the operator should know."""
         ...

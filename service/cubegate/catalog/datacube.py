@@ -9,6 +9,7 @@ import xarray as xr
 
 from cubegate.catalog.collection import Collection
 from cubegate.catalog.deriving import CubeGrids, by_group
+from cubegate.catalog.overviews import Overviews
 from cubegate.derived.making import derive
 from cubegate.errors import ConfigurationError, InvalidMetadata, NotFound
 from cubegate.query.budget import Limits, Plan, plan_query
@@ -21,15 +22,22 @@ from cubegate.store.backend import describe_dataset, open_dataset
 from cubegate.store.bridge import LoopThread
 from cubegate.store.documents import ZarrDocuments, plain_hierarchy
 from cubegate.store.encoded import EncodedStore
+from cubegate.tiling.layers import Source
 
 
 class Datacube:
     """One mounted cube."""
 
     def __init__(
-        self, collection: Collection, store: EncodedStore, bridge: LoopThread, notes: tuple[str, ...] = ()
+        self,
+        collection: Collection,
+        store: EncodedStore,
+        bridge: LoopThread,
+        notes: tuple[str, ...] = (),
+        overviews: Overviews | None = None,
     ) -> None:
         self.collection = collection
+        self._overviews = overviews
         self.store = store
         self._notes = notes
         self._bridge = bridge
@@ -56,7 +64,9 @@ class Datacube:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the operator should know: what was assumed when the cube was opened."""
-        return (*self._notes, *(note for notes in self._derived_notes.values() for note in notes))
+        beside = None if self._overviews is None else self._overviews.note
+        derived = (note for notes in self._derived_notes.values() for note in notes)
+        return (*self._notes, *derived, *([] if beside is None else [beside]))
 
     @property
     def immutable(self) -> bool:
@@ -66,7 +76,31 @@ class Datacube:
     @property
     def identity(self) -> str:
         """All that answers are made of, beside the query: the configuration and the version."""
-        return f"{self.collection.model_dump_json()}\n{self.version}"
+        return f"{self.collection.model_dump_json(exclude={'overviews'})}\n{self.version}"
+
+    @property
+    def picture_identity(self) -> str:
+        """All that pictures are made of, beside the query: their overviews too."""
+        return f"{self.identity}\n{'' if self._overviews is None else self._overviews.version}"
+
+    def refresh_overviews(self) -> None:
+        """See to it that overviews which were built, replaced or removed are noticed; waits for nothing."""
+        if self._overviews is not None:
+            self._overviews.refresh()
+
+    async def find_overviews(self) -> None:
+        """Open the overviews that the collection file names, if there are any.
+
+        Raises:
+            UpstreamRefused: no upstream covers their address.
+        """
+        if self._overviews is not None:
+            await self._overviews.look()
+
+    async def sidecar(self, group: str) -> tuple[Source, str] | None:
+        """Return the cube of the overviews of a group, and the group there that tells them; None without."""
+        found = None if self._overviews is None else self._overviews.found
+        return None if found is None else (found.cube, f"{found.root}/{group.strip('/')}".strip("/"))
 
     @property
     def grid_settings(self) -> GridSettings:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -12,17 +14,19 @@ from cubegate.cache.cache import ChunkCache
 from cubegate.catalog.catalog import local_path
 from cubegate.catalog.collection import Collection
 from cubegate.catalog.datacube import Datacube
+from cubegate.catalog.overviews import Overviews, Sidecar
+from cubegate.catalog.overviews_record import read_overviews_record, settings_digest
 from cubegate.chunks.cached import Cached
 from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.single_flight import SingleFlight
 from cubegate.chunks.source import ChunkReference
 from cubegate.chunks.upstream import Upstreams
 from cubegate.chunks.verified import Verified
-from cubegate.errors import ConfigurationError, NotFound
+from cubegate.errors import ConfigurationError, InvalidReference, NotFound, UpstreamRefused
 from cubegate.index.build import build_index
 from cubegate.index.file import open_index
 from cubegate.index.index import Index
-from cubegate.index.metadata import restricted
+from cubegate.index.metadata import ArrayMetadata, restricted
 from cubegate.metrics.metrics import Metrics
 from cubegate.store.bridge import LoopThread
 from cubegate.store.columns import ColumnCache
@@ -58,6 +62,12 @@ class CubeOpener:
             await cube.open_derived()
         except ConfigurationError as error:
             raise ConfigurationError(error.problem, file=str(file), key=error.key, mend=error.mend) from None
+        try:
+            await cube.find_overviews()
+        except UpstreamRefused as error:
+            raise ConfigurationError(
+                str(error).rstrip("."), file=str(file), key="overviews.href", mend="List it in upstreams."
+            ) from None
         return cube
 
     async def _open(self, collection: Collection, file: Path) -> Datacube:
@@ -93,7 +103,41 @@ class CubeOpener:
                 raise ConfigurationError(
                     str(error).rstrip("."), file=str(file), key="variables", mend=f"There are: {known}."
                 ) from None
-        return Datacube(collection, store, self._bridge, notes)
+        overviews = None
+        if collection.overviews.href is not None:
+            find = partial(self._open_overviews, collection, collection.overviews.href, file, store.version)
+            overviews = Overviews(collection.id, find)
+        return Datacube(collection, store, self._bridge, notes, overviews)
+
+    async def _open_overviews(self, collection: Collection, href: str, file: Path, version: str) -> Sidecar:
+        """Open the overviews of one version of a cube.
+
+        Raises:
+            InvalidReference: there are none.
+            UpstreamError: they cannot be read.
+        """
+        url = overviews_url(href, file, version)
+        self._upstreams.check(url)
+        try:
+            store = await open_zarr_store(url, self._upstreams, missing="error", kept_in=self._cache)
+        except InvalidReference:
+            raise InvalidReference(f"there are none of version {version}") from None
+        record = read_overviews_record(store.hierarchy.groups[""].attributes)
+        if record is None or record.version != version:
+            raise InvalidReference(f"what is there is none of version {version}")
+        unused = tuple(
+            path
+            for path, (_, settings) in record.variables.items()
+            if settings != settings_digest(collection, path)
+        )
+        arrays = {
+            path: array
+            for path, array in store.hierarchy.arrays.items()
+            if _shown_of(record.root, array) not in unused
+        }
+        store.hierarchy = dataclasses.replace(store.hierarchy, arrays=arrays)
+        plain = collection.model_copy(update={"derived": {}, "variables": None})
+        return Sidecar(Datacube(plain, store, self._bridge), store.version, record.root, unused)
 
     def _indexed(self, collection: Collection, file: Path, index: Index) -> Datacube:
         for url in index.urls:
@@ -147,6 +191,17 @@ def _open_copy(data: bytes) -> Index:
         copy.flush()
         # the mapping keeps the file's contents after its name is gone
         return open_index(Path(copy.name))
+
+
+def _shown_of(root: str, array: ArrayMetadata) -> str:
+    """Return the path in the cube of what an array of its overviews shows."""
+    group = array.group.removeprefix(root).strip("/").rpartition("/")[0]
+    return f"{group}/{array.name}".strip("/")
+
+
+def overviews_url(href: str, file: Path, version: str) -> str:
+    """Return where the overviews of one version are, of those that `href` in a collection file names."""
+    return f"{url_of(href, file).rstrip('/')}/{version}.zarr"
 
 
 def url_of(href: str, file: Path) -> str:

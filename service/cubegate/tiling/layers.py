@@ -48,6 +48,10 @@ class Source(Protocol):
         """Make a query ready and price it."""
         ...
 
+    async def sidecar(self, group: str) -> tuple[Source, str] | None:
+        """Return the store beside the cube that has overviews of a group, and the group that tells them."""
+        ...
+
 
 @dataclass(frozen=True, eq=False)
 class Part:
@@ -73,6 +77,10 @@ class Part:
             return None
         times = self.dataset.variables[grid.time].values
         return times if times.dtype.kind in "MO" else None
+
+    def has_date(self, date: Any) -> bool:
+        """Tell whether the cube has a date, or none at all."""
+        return date is None or self.times is None or bool((self.times == date).any())
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,10 +165,13 @@ async def find_layers(sources: Sequence[Source], group: str) -> dict[str, Layer]
         dataset = await source.dataset(group)
         parts, refused = await in_thread(partial(_find_parts, source, group, dataset, known))
         problem = problem or refused
-        coarser = await _find_overviews(source, group, dataset, known)
+        own = await _find_overviews(source, group, dataset, known)
+        beside = await _find_beside(source, group, known)
         for part in parts:
-            overviews = tuple(each for each in coarser if _is_overview(each, part))
-            found.setdefault(part.name, []).append(replace(part, overviews=overviews))
+            overviews = [each for each in own if _is_overview(each, part) and _same_dates(each, part)]
+            overviews += [each for each in beside if _is_overview(each, part) and _some_dates(each, part)]
+            overviews.sort(key=_cell)
+            found.setdefault(part.name, []).append(replace(part, overviews=tuple(overviews)))
     if not found:
         raise problem or InvalidParameter(
             "variables", "None of the variables here are numbers on a grid.", accepted="another group"
@@ -179,17 +190,44 @@ async def _find_overviews(
             # what is told of a group is not always true
             continue
         found += (await in_thread(partial(_find_parts, source, name, coarser, known)))[0]
-    return sorted(found, key=lambda part: min(cell_sizes(part.footprint)))
+    return found
+
+
+async def _find_beside(source: Source, group: str, known: dict[str, CRS]) -> list[Part]:
+    """Find the overviews that a store beside the cube has."""
+    found = await source.sidecar(group)
+    if found is None:
+        return []
+    sidecar, name = found
+    try:
+        return await _find_overviews(sidecar, name, await sidecar.dataset(name), known)
+    except (NotFound, InvalidMetadata):
+        # there are none of this group
+        return []
+
+
+def _cell(part: Part) -> float:
+    return min(cell_sizes(part.footprint))
+
+
+def _same_dates(coarser: Part, part: Part) -> bool:
+    one, other = part.times, coarser.times
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other)
+
+
+def _some_dates(coarser: Part, part: Part) -> bool:
+    """Tell whether all that there is at some of the dates is there, in the same order."""
+    one, other = part.times, coarser.times
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one[np.isin(one, other)], other)
 
 
 def _is_overview(coarser: Part, part: Part) -> bool:
-    """Tell whether a variable of another group shows the same places and dates in larger cells."""
+    """Tell whether a variable of another group shows the same places in larger cells."""
     if coarser.name != part.name or coarser.footprint.crs is not part.footprint.crs:
-        return False
-    one, other = part.times, coarser.times
-    if (one is None) != (other is None) or (
-        one is not None and other is not None and not np.array_equal(one, other)
-    ):
         return False
     if set(part.variable.dims) != set(coarser.variable.dims):
         return False

@@ -17,12 +17,13 @@ from cubegate.errors import InvalidParameter
 from cubegate.query.budget import Limits, Plan, Price, exceeded
 from cubegate.query.conditions import Condition
 from cubegate.query.cube import CubeQuery
-from cubegate.query.footprint import degrees_of, may_meet
+from cubegate.query.footprint import Footprint, degrees_of, may_meet
 from cubegate.query.in_thread import in_thread
 from cubegate.query.interval import iso, parse_interval
 from cubegate.query.lattice import Lattice
 from cubegate.query.selection import Selection
 from cubegate.tiling.layers import Layer, Part
+from cubegate.tiling.matrices import TILE
 from cubegate.tiling.overviews import cells_a_pixel
 from cubegate.tiling.sampling import Sampling, cell_sizes, sample
 
@@ -139,18 +140,28 @@ async def plan_picture(view: View, lattice: Lattice, limits: Limits) -> Picture:
         InvalidParameter, NotAcceptable: a condition does not fit a cube.
         CorruptIndex: the part of an index that would tell the price is damaged.
     """
-    found = await in_thread(partial(_sample_all, view, lattice))
+    picture = await _plan_picture(view, lattice, limits)
+    most = enlarged(limits.chunks, lattice.width * lattice.height, TILE)
+    if picture.price.chunks <= most or view.where or view.mask:
+        return picture
+    # larger cells are better than none
+    coarser = await _plan_picture(view, lattice, limits, coarser=1)
+    return coarser if coarser.price.chunks < picture.price.chunks else picture
+
+
+async def _plan_picture(view: View, lattice: Lattice, limits: Limits, coarser: int = 0) -> Picture:
+    found = await in_thread(partial(_sample_all, view, lattice, coarser))
     pieces = [
         (part, each, await part.source.plan(part.group, view.query(each), limits)) for part, each in found
     ]
     return Picture(view, lattice, tuple(pieces))
 
 
-def _sample_all(view: View, lattice: Lattice) -> list[tuple[Part, Sampling]]:
+def _sample_all(view: View, lattice: Lattice, coarser: int) -> list[tuple[Part, Sampling]]:
     parts = view.layer.parts
     if len(parts) == 1:
-        part = _level(parts[0], view, lattice)
-        only = sample(part.footprint, lattice)
+        part = _level(parts[0], view, lattice, coarser)
+        only = sample(part.footprint, lattice, within=_around(part, parts[0]))
         return [] if only is None else [(part, only)]
     box = degrees_of(lattice.bounds, lattice.crs)
     left = np.ones(lattice.height * lattice.width, bool)
@@ -158,38 +169,42 @@ def _sample_all(view: View, lattice: Lattice) -> list[tuple[Part, Sampling]]:
     for part in parts:
         if not may_meet(part.footprint.box, box):
             continue
-        level = _level(part, view, lattice)
-        sampling = sample(level.footprint, lattice, left)
+        level = _level(part, view, lattice, coarser)
+        sampling = sample(level.footprint, lattice, left, within=_around(level, part))
         if sampling is None:
             continue
         left[sampling.inside] = False
-        if _has_date(level, view.date):
+        # a place belongs to its cube at all dates, those that it lacks too
+        if level.has_date(view.date):
             found.append((level, sampling))
         if not left.any():
             break
     return found
 
 
-def _level(part: Part, view: View, lattice: Lattice) -> Part:
-    """Return the coarsest overview whose cells are not larger than pixels.
+def _level(part: Part, view: View, lattice: Lattice, coarser: int) -> Part:
+    """Return the coarsest overview whose cells are not larger than pixels, or one of so many levels above it.
 
     Conditions are on variables of the whole group, and so on its own cells.
     """
     if not part.overviews or view.where or view.mask:
         return part
+    levels = [
+        part,
+        *(each for each in part.overviews if each.has_date(view.date) or not part.has_date(view.date)),
+    ]
     cell = cell_sizes(part.footprint)
     across = cells_a_pixel(lattice, part.footprint.crs, cell)
-    found = part
-    for overview in part.overviews:
+    found = 0
+    for number, overview in enumerate(levels[1:], start=1):
         larger = cell_sizes(overview.footprint)
         if math.sqrt(larger[0] * larger[1] / (cell[0] * cell[1])) <= across:
-            found = overview
-    return found
+            found = number
+    return levels[min(found + coarser, len(levels) - 1)]
 
 
-def _has_date(part: Part, date: Any) -> bool:
-    # a place belongs to its cube at all dates, those that it lacks too
-    return date is None or part.times is None or bool((part.times == date).any())
+def _around(level: Part, part: Part) -> Footprint | None:
+    return None if level is part else part.footprint
 
 
 def value_at(picture: Picture, column: int, row: int) -> tuple[Part, Sampling] | None:

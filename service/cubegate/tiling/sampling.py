@@ -66,12 +66,24 @@ def cell_sizes(footprint: Footprint) -> tuple[float, float]:
     return sizes[0] or 1.0, sizes[1] or 1.0
 
 
-def sample(footprint: Footprint, lattice: Lattice, left: NDArray[np.bool_] | None = None) -> Sampling | None:
-    """Find the cell that holds the centre of each pixel that is `left`; None where there is none."""
+def sample(
+    footprint: Footprint,
+    lattice: Lattice,
+    left: NDArray[np.bool_] | None = None,
+    *,
+    within: Footprint | None = None,
+) -> Sampling | None:
+    """Find the cell that holds the centre of each pixel that is `left`; None where there is none.
+
+    `within` is the grid, in the same CRS, outside of which there is nothing: that of which this is an
+    overview, whose last cells may reach beyond it.
+    """
     grid = footprint.grid
     x, y = find_pixels(lattice, footprint.crs, cell_sizes(footprint))
     iy, ix = _cells(grid.y, y), _cells(grid.x, x)
     held = (iy >= 0) & (ix >= 0)
+    if within is not None:
+        held = held & (_cells(within.grid.y, y) >= 0) & (_cells(within.grid.x, x) >= 0)
     if left is not None:
         held &= left.reshape(held.shape)
     inside = np.flatnonzero(held)

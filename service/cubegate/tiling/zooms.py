@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,7 @@ async def find_zooms(layer: Layer, matrices: MatrixSet, limits: Limits) -> Zooms
     deepest = len(matrices.matrices) - 1
     cell = min((each for each in found if each is not None), default=matrices.matrices[deepest].cell)
     whole = next((z for z, each in enumerate(matrices.matrices) if each.cell <= cell * (1 + 1e-6)), deepest)
-    date = None if layer.times is None else layer.times[-1]
-    view = View(layer, date, {each.name: each.values[0] for each in layer.dimensions})
+    view = View(layer, _dearest_date(layer), {each.name: each.values[0] for each in layer.dimensions})
     # what fits at a zoom fits at deeper ones
     low, high = 0, deepest
     while low < high:
@@ -57,6 +57,22 @@ async def find_zooms(layer: Layer, matrices: MatrixSet, limits: Limits) -> Zooms
     first = high
     last = min(max(whole + _ENLARGED, first), deepest)
     return Zooms(first, last, min(max(whole, first), last))
+
+
+def _dearest_date(layer: Layer) -> Any:
+    """Return the last date of which an overview is missing, or else the last."""
+    if layer.times is None:
+        return None
+    for part in layer.parts[:_CUBES]:
+        known = [each.times for each in part.overviews if each.times is not None]
+        times = part.times
+        if times is None or not known:
+            continue
+        lacking = times[~np.isin(times, min(known, key=len))]
+        lacking = lacking[np.isin(lacking, layer.times)]
+        if lacking.size:
+            return lacking.max()
+    return layer.times[-1]
 
 
 async def _fits(view: View, matrices: MatrixSet, z: int, limits: Limits) -> bool:

@@ -12,7 +12,10 @@ from cubegate.settings import LimitSettings
 
 
 class Cube:
-    identity = "one"
+    picture_identity = "one"
+
+    def refresh_overviews(self):
+        pass
 
 
 async def test_what_many_ask_for_at_once_is_found_once():
@@ -45,7 +48,7 @@ def test_a_cube_that_changed_is_looked_at_again_and_one_that_is_gone_is_forgotte
     cube = Cube()
     first = gallery(cube, LimitSettings())
     assert gallery(cube, LimitSettings()) is first
-    cube.identity = "two"
+    cube.picture_identity = "two"
     second = gallery(cube, LimitSettings())
     assert second is not first
     gone = weakref.ref(second)

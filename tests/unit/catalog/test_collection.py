@@ -24,6 +24,7 @@ crs: EPSG:32611
 dimensions: {x: x, y: y, time: time}
 variables: [displacement, temporal_coherence]
 derived: {speed: {kind: speed, x: vx, y: vy}}
+overviews: {href: a.overviews}
 """
 
 
@@ -62,6 +63,7 @@ def test_every_key_is_read(tmp_path):
         "dimensions": {"x": "x", "y": "y", "time": "time"},
         "variables": ("displacement", "temporal_coherence"),
         "derived": {"speed": {"kind": "speed", "x": "vx", "y": "vy", "units": None}},
+        "overviews": {"href": "a.overviews"},
     }
 
 

@@ -27,6 +27,9 @@ class Source:
     async def dataset(self, group=""):
         return self._dataset
 
+    async def sidecar(self, group):
+        return None
+
     async def plan(self, group, query, limits):
         return plan_query(self._dataset, self.grid_settings, query, limits)
 

@@ -10,7 +10,7 @@ from cubegate.settings import LimitSettings
 async def test_a_cube_is_let_go_though_its_layers_are_remembered(made, source, monkeypatch):
     monkeypatch.setattr(pictures, "Datacube", source)
     cube = source(made["utm"][0])
-    cube.identity = "one"
+    cube.picture_identity, cube.refresh_overviews = "one", lambda: None
     known = pictures.gallery(cube, LimitSettings())
     layer = await known.layer(cube, "", "v")
     assert layer.parts[0].source.id == "made"

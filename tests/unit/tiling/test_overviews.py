@@ -25,6 +25,9 @@ class Grouped:
             raise NotFound(group)
         return self.groups[group]
 
+    async def sidecar(self, group):
+        return None
+
     async def plan(self, group, query, limits):
         return plan_query(self.groups[group], self.grid_settings, query, limits)
 

@@ -9,9 +9,11 @@ from collections.abc import Iterable
 from typing import Any, Literal
 from urllib.parse import quote, unquote, urlsplit
 
+from cubegate.cache.cache import ChunkCache
+from cubegate.chunks.cached import Cached
 from cubegate.chunks.coalesced import Coalesced
 from cubegate.chunks.single_flight import SingleFlight
-from cubegate.chunks.source import ChunkReference, ObjectSource
+from cubegate.chunks.source import BulkSource, ChunkReference, ObjectSource
 from cubegate.errors import InvalidMetadata, InvalidReference, UpstreamObjectMissing
 from cubegate.store.encoded import EncodedStore
 from cubegate.store.sources.documents import V2_DOCUMENTS, build_hierarchy, check_path, parse_document
@@ -28,6 +30,7 @@ async def open_zarr_store(
     *,
     group: str = "",
     missing: Literal["fill", "error"] = "fill",
+    kept_in: ChunkCache | None = None,
 ) -> EncodedStore:
     """Open the Zarr store at `url` (file, http, https or s3), with `group` as the root.
 
@@ -36,7 +39,8 @@ async def open_zarr_store(
     is one array is mounted as a group that holds it, under the last part of its address.
 
     The version hashes the address and all metadata documents: two stores with equal metadata
-    (tiles, say) must not share cached chunks.
+    (tiles, say) must not share cached chunks. `kept_in` keeps chunks, of a store of which no object
+    is ever written over.
 
     Raises:
         InvalidReference: there is no Zarr store, no such group, or no way to learn what is in it.
@@ -50,13 +54,16 @@ async def open_zarr_store(
             raise InvalidReference(f"{group!r} is an array, not a group.")
         base, documents = _in_parent(base, documents)
     hierarchy = build_hierarchy(documents)
-    digest = hashlib.sha256(json.dumps([base, documents], sort_keys=True).encode())
+    version = hashlib.sha256(json.dumps([base, documents], sort_keys=True).encode()).hexdigest()[:16]
+    chunks: BulkSource = Coalesced(source)
+    if kept_in is not None:
+        chunks = Cached(chunks, kept_in, version, whole_objects=True)
     return EncodedStore(
         hierarchy,
         KeyedLocator(hierarchy, lambda path: _join(base, path)),
-        SingleFlight(Coalesced(source)),
-        version=digest.hexdigest()[:16],
-        immutable=False,
+        SingleFlight(chunks),
+        version=version,
+        immutable=kept_in is not None,
         missing=missing,
     )
 
