@@ -55,12 +55,20 @@ class ZarrTarget:
         Raises:
             ConfigurationError: there is a store already.
         """
+        self.require_nothing()
+        self.write_arrays()
+
+    def require_nothing(self) -> None:
+        """Raise `ConfigurationError` where there is a store already."""
         for name in ("zarr.json", ".zgroup", ".zmetadata"):
             with in_own_words():
                 exists = sync(self._store.exists(name))
             if exists:
                 mend = "Remove it, or choose another output."
                 raise ConfigurationError("there is a store already", file=str(self._store), mend=mend)
+
+    def write_arrays(self) -> None:
+        """Write the documents of the arrays."""
         names = (".zarray", ".zattrs") if self._format == 2 else ("zarr.json",)
         self._put(f"{path}/{name}" for path in self._hierarchy.arrays for name in names)
 
@@ -78,12 +86,13 @@ class ZarrTarget:
 
     def write(self, path: str, region: Region, values: NDArray[Any]) -> None:
         """Write one region, whole shards or chunks."""
-        # what equals the fill in value may differ from it in bits
-        with in_own_words(), zarr.config.set({"array.write_empty_chunks": True}):
+        with in_own_words():
             self._array(path)[region] = values
 
     def _array(self, path: str) -> zarr.Array[Any]:
-        return zarr.open_array(self._store, path=path, mode="r+", zarr_format=self._format)
+        array = zarr.open_array(self._store, path=path, mode="r+", zarr_format=self._format)
+        # what equals the fill in value may differ from it in bits; zarr's own setting is of all threads
+        return array.with_config({"write_empty_chunks": True})
 
     def _put(self, keys: Iterable[str]) -> None:
         prototype = default_buffer_prototype()
