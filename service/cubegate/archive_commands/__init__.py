@@ -1,4 +1,4 @@
-"""The commands that make cubes: search and build, one module an archive, update and rechunk."""
+"""The commands that make cubes: search and build, one module an archive, update, rechunk and overviews."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BUILDS = {
 
 
 def add_archive_commands(commands: Any, arguments: Sequence[str] = ()) -> None:
-    """Add search, build, update and rechunk to the subparsers `commands`.
+    """Add search, build, update, rechunk and overviews to the subparsers `commands`.
 
     Where `arguments` begin with a command and a kind, nothing else is added, and nothing at all where they
     begin with a command that is known already: what the others import takes as long as a small build.
@@ -39,6 +39,6 @@ def add_archive_commands(commands: Any, arguments: Sequence[str] = ()) -> None:
             module = import_module(f"{__name__}.{kinds[kind]}")
             getattr(module, f"add_{name}")(parsers)
     if asked not in known:
-        for name in ("update", "rechunk"):
+        for name in ("update", "rechunk", "overviews"):
             module = import_module(f"{__name__}.{name}")
             getattr(module, f"add_{name}")(commands)

@@ -17,7 +17,7 @@ from cubegate.tiling.png import write_png
 
 SEQUENTIAL, DIVERGING, CYCLIC = "viridis", "RdBu_r", "twilight"
 _DIFFERENCES = ("displacement", "anomaly", "difference", "tendency")
-_DIRECTIONS = ("direction", "azimuth", "heading", "aspect", "orientation")
+DIRECTIONS = ("direction", "azimuth", "heading", "aspect", "orientation")
 _PERCENTILES = (2, 98)
 # of the larger end of a scale that the smaller has to reach for both signs to count
 _BOTH_SIGNS = 0.1
@@ -120,7 +120,7 @@ def default_style(name: str, attributes: Mapping[str, Any], sample: NDArray[np.f
     words = f"{attributes.get('standard_name', '')} {attributes.get('long_name', '')} {name}".lower()
     finite = sample[np.isfinite(sample)]
     valid = _valid_range(attributes)
-    if any(word in words for word in _DIRECTIONS) and "deg" in str(attributes.get("units", "")):
+    if any(word in words for word in DIRECTIONS) and "deg" in str(attributes.get("units", "")):
         return Style(CYCLIC, -180.0, 180.0) if (finite < 0).any() else Style(CYCLIC, 0.0, 360.0)
     if not finite.size:
         return Style(SEQUENTIAL, *(valid or (0.0, 1.0)))

@@ -27,7 +27,7 @@ from cubegate.index.table import TextTable
 
 BAND_DATA = "band_data"
 _REDUCED, _MASK = 1, 4
-_MULTISCALES = {
+MULTISCALES = {
     "uuid": "d35379db-88df-4056-af3a-620245f8e347",
     "name": "multiscales",
     "schema_url": "https://raw.githubusercontent.com/zarr-conventions/multiscales/refs/tags/v1/schema.json",
@@ -216,7 +216,7 @@ def multiscales(sizes: Mapping[str, tuple[int, int]]) -> dict[str, Any]:
         if group:
             scale = {"scale": [rows / height, columns / width]}
             layout.append({"asset": group, "derived_from": ".", "transform": scale})
-    return {"zarr_conventions": [_MULTISCALES], "multiscales": {"layout": layout}}
+    return {"zarr_conventions": [MULTISCALES], "multiscales": {"layout": layout}}
 
 
 def _read_crs(geo: GeoTags) -> CRS | None:
