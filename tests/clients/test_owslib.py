@@ -11,14 +11,14 @@ from owslib.ogcapi.edr import EnvironmentalDataRetrieval
 from owslib.util import ServiceException
 from owslib.wms import WebMapService
 from pyproj import Transformer
+from tests.clients.pictures import shown_numbers
 from tests.clients.places import COLUMNS, DATES, RESCALE, ROWS
-from tests.clients.screens import Expected, colours_of
+from tests.clients.screens import Expected
 from tests.wms_schemas import NEW, OLD, WMSSchemas
 
 VERSIONS = pytest.mark.parametrize("version", [NEW, OLD])
 WIDTH, HEIGHT = 200, 150
 COLORMAP = "turbo"
-NUMBERS = {tuple(colour): number for number, colour in enumerate(colours_of(COLORMAP).tolist())}
 HALF = 20037508.342789244
 # west, south, east, north
 MAPS = [
@@ -62,24 +62,14 @@ def ask_map(wms, crs, bounds, **more):
     return wms.getmap(**asked)
 
 
-def numbers_of(answer):
-    """The value n + 0.5 of each pixel of colour number n, NaN where it is transparent."""
-    picture = (mpl_image.imread(io.BytesIO(answer.read())) * 255).round().astype(int)
-    shown = picture[..., 3] == 255
-    assert (shown | (picture[..., 3] == 0)).all()
-    found = np.full(shown.shape, np.nan, "f4")
-    found[shown] = [NUMBERS[tuple(colour)] + 0.5 for colour in picture[shown][:, :3].tolist()]
-    return found
-
-
 @VERSIONS
 @pytest.mark.parametrize(("name", "crs", "bounds"), MAPS)
 def test_a_map_is_gdals_warp_of_the_granule(places, places_url, compared, *, version, name, crs, bounds):
     wms = service(places_url, name, version)
     assert crs in wms["v"].crsOptions
     date = MAPS.index((name, crs, bounds)) % 3
-    found = numbers_of(ask_map(wms, crs, bounds, time=str(DATES[date])[:10]))
-    expected = Expected(places[name], date, crs, bounds, WIDTH, HEIGHT)
+    found = shown_numbers(ask_map(wms, crs, bounds, time=str(DATES[date])[:10]).read(), COLORMAP)
+    expected = Expected(places[name], date, crs, bounds=bounds, size=(WIDTH, HEIGHT))
     np.testing.assert_array_equal(found[expected.clear], expected.numbers[expected.clear])
     assert expected.present.size > 200
     compared(expected.present)
@@ -137,7 +127,7 @@ def test_utm_zones_are_offered_across_the_antimeridian(places_url):
 def test_a_pixels_value_is_the_granules(places, places_url, compared, *, version, name, crs, bounds):
     place = places[name]
     wms = service(places_url, name, version)
-    expected = Expected(place, 1, crs, bounds, WIDTH, HEIGHT)
+    expected = Expected(place, 1, crs, bounds=bounds, size=(WIDTH, HEIGHT))
     random = np.random.default_rng(5)
     rows, columns = np.nonzero(expected.clear & ~np.isnan(expected.numbers))
     checked = []

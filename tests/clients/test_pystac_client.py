@@ -1,12 +1,10 @@
 """pystac-client walks the catalog of the demo's cubes and of those over the poles and the antimeridian, and follows each asset to its values."""
 
-import io
 import json
 from pathlib import Path
 
 import httpx
 import jsonschema
-import matplotlib.image as mpl_image
 import netCDF4
 import numpy as np
 import pystac_client
@@ -15,8 +13,10 @@ import referencing
 import xarray as xr
 from pyproj import CRS, Transformer
 from pystac.validation import validate_dict
+from tests.clients.pictures import shown_numbers
 from tests.clients.places import COLUMNS, DATES, RESCALE, ROWS
-from tests.clients.screens import Expected, colours_of
+from tests.clients.screens import Expected
+from tests.tile_documents import check_tilejson
 
 SCHEMA = Path(__file__).resolve().parents[3] / "shared/data/conformance/stac_datacube/json-schema/schema.json"
 BOXES = {"pole": (-180, 180), "south": (-180, 180), "seam": (170, -170), "aleutians": None}
@@ -138,12 +138,12 @@ def test_each_asset_leads_to_the_granules_values(catalog, places, compared):
 
 
 def test_the_tiles_of_the_assets_are_gdals_warp(catalog, places, compared):
-    numbers = {tuple(colour): number for number, colour in enumerate(colours_of("turbo").tolist())}
     for name, place in places.items():
         described = httpx.get(
             catalog.get_collection(name).assets["tiles"].href,
             params={"rescale": RESCALE, "colormap": "turbo", "datetime": str(DATES[1])[:10]},
         ).json()
+        check_tilejson(described)
         longitude, latitude, _ = described["center"]
         lon, _ = cell_centres(place)
         aside = np.abs((lon - longitude + 180) % 360 - 180)
@@ -160,7 +160,7 @@ def test_the_tiles_of_the_assets_are_gdals_warp(catalog, places, compared):
         address = described["tiles"][0]
         for key, number in (("{z}", zoom), ("{x}", column), ("{y}", row)):
             address = address.replace(key, str(number))
-        picture = (mpl_image.imread(io.BytesIO(httpx.get(address).content)) * 255).round().astype(int)
+        found = shown_numbers(httpx.get(address).content, "turbo")
         side = 2 * half / count
         bounds = (
             -half + column * side,
@@ -168,10 +168,7 @@ def test_the_tiles_of_the_assets_are_gdals_warp(catalog, places, compared):
             -half + (column + 1) * side,
             half - row * side,
         )
-        expected = Expected(place, 1, "EPSG:3857", bounds, 256, 256)
-        found = np.full((256, 256), np.nan, "f4")
-        shown = picture[..., 3] == 255
-        found[shown] = [numbers[tuple(colour)] + 0.5 for colour in picture[shown][:, :3].tolist()]
+        expected = Expected(place, 1, "EPSG:3857", bounds=bounds, size=(256, 256))
         np.testing.assert_array_equal(found[expected.clear], expected.numbers[expected.clear])
         assert expected.present.size > 1000
         compared(expected.present)
