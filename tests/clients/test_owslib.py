@@ -167,6 +167,11 @@ def test_what_is_refused_is_raised_with_its_reason(places_url, *, version, asked
 
 @VERSIONS
 def test_the_demos_layers_are_named_and_dated(demo_cubes, demo_url, version):
+    schemas = WMSSchemas()
+    for name in ("opera-f11116", "its-live"):
+        wms = service(demo_url, name, version)
+        assert len(wms.contents) > 1
+        schemas.capabilities(wms.getServiceXML(), version)
     wms = service(demo_url, "opera-f11116", version)
     layer = wms["displacement"]
     assert (layer.title.endswith("(m)"), layer.queryable) == (True, 1)

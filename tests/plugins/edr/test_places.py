@@ -123,7 +123,9 @@ def test_every_format_is_valid_and_has_the_granules_values(  # noqa: PLR0917 - f
     asked = geometry(kind, x[BLOCK[1]], y[BLOCK[0]])
     if name not in ("seam", "all"):
         asked["crs"] = "native"
-    variables = edr(name).json()["data_queries"][kind]["link"]["variables"]
+    document = edr(name).json()
+    conforms(document, "/collections/{collectionId}")
+    variables = document["data_queries"][kind]["link"]["variables"]
     assert set(variables["output_formats"]) - set(READERS) <= {"JSON", "PNG"}
     expected = sorted_values(expected_of(kind, block))
     for listed in variables["output_formats"]:
@@ -271,6 +273,22 @@ def test_a_reprojected_box_across_the_antimeridian(edr, places, bbox, compared):
     np.testing.assert_array_equal(values[clear], expected[clear])
     assert clear.mean() > 0.9
     compared(expected[clear])
+
+
+COVERAGES = [
+    {"bbox": "179.02,{south},181.03,{north}"},
+    {"bbox": "179.02,{south},-178.97,{north}"},
+    {"subset": "Lon(179.02:181.03),Lat({south}:{north})"},
+    {"subset": "Lon(179.02:-178.97),Lat({south}:{north})"},
+]
+
+
+@pytest.mark.parametrize("asked", COVERAGES)
+@pytest.mark.parametrize(("name", "south", "north"), [("seam", 60.01, 60.98), ("aleutians", 51.81, 52.07)])
+def test_a_coverage_across_the_antimeridian_is_the_cube_querys(edr, name, south, north, asked):
+    box = edr(f"{name}/cube", bbox=f"179.02,{south},181.03,{north}", f="csv").text
+    given = {key: text.format(south=south, north=north) for key, text in asked.items()}
+    assert edr(f"{name}/coverage", **given, f="csv").text == box
 
 
 @pytest.mark.parametrize("longitude", [180.55, -179.45])
