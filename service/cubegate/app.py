@@ -61,7 +61,15 @@ METRICS_VARIABLE = "CUBEGATE_METRICS_DIRECTORY"
 LONGEST_STALL = "cubegate.longest_stall"
 # what is for people, and so not in the OpenAPI document
 PAGES = ("/", "/docs", "/explorer/{name}", "/openapi.json")
-EXPOSED_HEADERS = ("ETag", "Content-Range", "Content-Length", "Accept-Ranges", "Last-Modified", "Retry-After")
+EXPOSED_HEADERS = (
+    "ETag",
+    "Content-Range",
+    "Content-Length",
+    "Content-Disposition",
+    "Accept-Ranges",
+    "Last-Modified",
+    "Retry-After",
+)
 
 DESCRIPTION = """A gateway to virtual datacubes.
 

@@ -171,7 +171,7 @@ def test_a_page_may_ask_for_ranges_from_anywhere(server):
     assert response.status_code == 200
     assert "range" in response.headers["access-control-allow-headers"].lower()
     exposed = server.http.get("/healthz").headers["access-control-expose-headers"]
-    assert {"ETag", "Content-Range", "Retry-After"} <= set(exposed.split(", "))
+    assert {"ETag", "Content-Range", "Content-Disposition", "Retry-After"} <= set(exposed.split(", "))
 
 
 @pytest.mark.parametrize("error", [errors.CorruptChunk(MARKER), ZeroDivisionError(MARKER)])
