@@ -20,6 +20,8 @@ pytestmark = [
 ]
 
 IDS = ("pole", "south", "seam", "aleutians")
+# GDAL asks DAP for each row alone, which takes its time
+BY_DAP = ("pole", "seam")
 HALF = 20037508.342789244
 SIZE = 240, 180
 
@@ -63,8 +65,10 @@ def times_of(description, tags):
     return np.array(netCDF4.num2date(numbers, units, calendar, only_use_cftime_datetimes=False), "M8[ns]")
 
 
-@pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("id_", IDS)
+@pytest.mark.parametrize(
+    ("id_", "source"),
+    [(id_, source) for id_ in IDS for source in SOURCES if source != "dap" or id_ in BY_DAP],
+)
 def test_a_whole_cube(*, places, places_url, tmp_path, compared, id_, source):
     place = places[id_]
     name = SOURCES[source](f"{places_url}/datasets/{id_}", tmp_path, "v")
@@ -130,7 +134,7 @@ def test_gdal_warps_our_answers_as_rasterio_does_the_granules(
     *, places, places_url, tmp_path, compared, id_, crs, bounds
 ):
     place, cube = places[id_], f"{places_url}/datasets/{id_}"
-    source = list(SOURCES)[WARPS.index((id_, crs, bounds)) % len(SOURCES)]
+    source = list(SOURCES)[WARPS.index((id_, crs, bounds)) % (len(SOURCES) - 1)]
     found = filled(warp(SOURCES[source](cube, tmp_path, "v"), crs, bounds, SIZE, cwd=tmp_path))
     # GDAL 3.6 mixes up the axes of Zarr arrays that it slices, its own too, unless it is told their CRS
     told = ("-s_srs", place.crs)

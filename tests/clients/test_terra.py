@@ -88,7 +88,7 @@ def download(address, file):
 
 
 # of the demo's displacement, what is read: rows and columns
-WINDOW = slice(100, 140), slice(20, 160)
+WINDOW = slice(100, 112), slice(20, 160)
 
 
 def window_of(demo):
