@@ -71,7 +71,10 @@ def _wkt1(crs: CRS) -> str | None:
 
 
 def _in_degrees(grid: Grid) -> dict[str, Any]:
-    """The bounds in longitude and latitude, and a ring of such points around the grid; None where unknown."""
+    """The bounds in longitude and latitude, and a ring of such points around the grid; None where unknown.
+
+    Longitudes go on over the antimeridian, except around a pole.
+    """
     unknown = {"lonlat": None, "outline": None}
     if grid.crs is None:
         return unknown
@@ -82,6 +85,9 @@ def _in_degrees(grid: Grid) -> dict[str, Any]:
         return unknown
     if not known.all():
         return {"lonlat": list(bounds), "outline": None}
+    unwrapped = np.unwrap(x, period=360)
+    if abs(unwrapped[-1] - unwrapped[0]) < 180:
+        x = unwrapped + 360 * np.round((bounds[0] - unwrapped.min()) / 360)
     ring = np.column_stack([x, y])[::_RING_STEP].round(6).tolist()
     return {"lonlat": list(bounds), "outline": [*ring, ring[0]]}
 
