@@ -131,7 +131,8 @@ class _Writer:
             single = None if dim in dims else self._single(dim, coverage)
             if dim and single is not None:
                 axes[self._axes[dim]] = {"values": [single]}
-        kind = "Grid" if self._result.shape == "cube" else _DOMAIN_TYPES.get(frozenset(axes))
+        box = self._result.shape == "cube" and {"x", "y"} <= set(axes)
+        kind = "Grid" if box else _DOMAIN_TYPES.get(frozenset(axes))
         time = self._contents.time
         known = set(axes) <= set("xyt") and ("t" not in axes or (time is not None and time.is_time))
         return {"type": "Domain", **({"domainType": kind} if kind and known else {}), "axes": axes}

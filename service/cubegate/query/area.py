@@ -136,6 +136,8 @@ def clip_to_area(selection: Selection, area: Area) -> Selection:
         NotAcceptable: a variable has no value that means missing.
     """
     dataset = selection.dataset
+    if not {selection.x, selection.y} <= set(dataset.variables):
+        return selection
     x, y = (dataset[name].values.astype(np.float64) for name in (selection.x, selection.y))
     inside = cells_inside(area, parse_crs(selection.crs) if selection.crs else None, x, y)
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))

@@ -148,3 +148,15 @@ def test_an_area_over_the_seam_of_longitudes(edr, decoded):
         zip(zip(lon[inside].round(6), lat[inside], strict=True), cube.to_numpy()[inside], strict=True)
     )
     assert {place: np.float32(value) for place, value in found.items()} == expected
+
+
+@pytest.mark.parametrize("kind", ["area", "cube"])
+def test_a_parameter_that_is_not_on_the_grid_stays_as_it_is(edr, decoded, kind):
+    box = "-118.096,35.2245,-118.0885,35.234"
+    where = {"bbox": box} if kind == "cube" else {"coords": shapely.Polygon(RINGS["utm"][1]).wkt}
+    asked = {**where, "parameter_name": "reference_time"}
+    found = edr(f"/collections/utm/{kind}", **asked).json()
+    assert (set(found["domain"]["axes"]), "domainType" in found["domain"]) == ({"t"}, False)
+    rows = pd.read_csv(io.StringIO(edr(f"/collections/utm/{kind}", **asked, f="csv").text), comment="#")
+    times = [np.datetime64(text.rstrip("Z")) for text in rows.reference_time]
+    np.testing.assert_array_equal(np.array(times, "M8[ns]"), decoded["utm"].reference_time)
