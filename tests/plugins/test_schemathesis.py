@@ -88,6 +88,7 @@ PLAUSIBLE = {
         "x(500000:500300),x(1:2)", "E(500000:500300),N(3999700:*)", 'x("a":"b")', "time(2021:2020)", "(((((",
     ],
     "subset-crs": ["EPSG:32611", "native", "OGC:CRS84", "EPSG:3413", "none"],
+    "q": ["stack", "made up,none", "none", "", ",", "a" * 2000],
     "limit": ["1", "50", "100", "101", "0", "-1", "x", "", "1e9"],
     "offset": ["0", "1", "5", "-1", "x", "99999999999999999999"],
     "key": ["zarr.json", ".zmetadata", "height/0.0.0", "height/c/1/1/1", "height/9.9.9", "height/", "x", "..", "height/c/-1"],
