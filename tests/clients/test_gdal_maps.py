@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import rasterio.crs
-from tests.clients.gdal_tools import describe, refused, subdatasets, translate, warp
+from tests.clients.gdal_tools import describe, refused, run, subdatasets, translate, warp
 from tests.clients.places import COLUMNS, DATES, RESCALE, ROWS
 from tests.clients.programs import needs_program
 from tests.clients.screens import Expected, colours_of
@@ -169,6 +169,23 @@ def test_a_map_is_rasterios_warp(places, places_url, tmp_path, compared, *, id_,
     date = len(asked.crs) % len(DATES)
     file = asked.write(tmp_path, address_of(places_url, places[id_], date))
     check(translate(file, cwd=tmp_path), places[id_], date, asked.crs, compared)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_place_on_a_map_has_its_value(*, places, places_url, tmp_path, compared, version):
+    for id_, crs, bounds, (x, y) in (
+        ("pole", "EPSG:3413", (-2.6e6, -1.6e6, 2.6e6, 1.6e6), (12_500, -12_500)),
+        ("seam", "EPSG:4326", (165, 55, 195, 75), (184.95, 61.05)),
+        ("aleutians", "EPSG:32601", (1.9e5, 5.69e6, 4.1e5, 5.83e6), (200_500, 5_800_500)),
+    ):
+        place = places[id_]
+        file = Map(crs, bounds, version=version).write(tmp_path, address_of(places_url, place, 1))
+        said = run("gdallocationinfo", "-b", "1", "-geoloc", file, str(x), str(y), cwd=tmp_path)
+        column, row = (int(each) for each in ~place.transform @ (x, y))
+        truth = place.values(1)[row, column]
+        assert f"<value>{truth}</value>" in said
+        assert "<time>2020-01-15T00:00:00Z</time>" in said
+        compared(truth)
 
 
 WARPS = [

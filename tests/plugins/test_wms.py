@@ -201,6 +201,8 @@ def test_the_value_at_a_pixel_is_that_of_the_map(server, decoded, version):
     text = ask_map(server, version, crs, box, **given, INFO_FORMAT="text/plain").text
     assert f"value = {float(truth[60, 80])}" in text
     assert "<th>value</th>" in ask_map(server, version, crs, box, **given, INFO_FORMAT="text/html").text
+    gml = parse(ask_map(server, version, crs, box, **given, INFO_FORMAT="application/vnd.ogc.gml").text)
+    assert gml.find("{http://www.opengis.net/gml}featureMember/cell/value").text == str(float(truth[60, 80]))
     refused = ask_map(server, version, crs, box, 400, **{**given, across: "160"})
     assert (
         "InvalidPoint" if version == NEW else "InvalidParameterValue"

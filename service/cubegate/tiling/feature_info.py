@@ -1,11 +1,14 @@
-"""What a map shows at one pixel, as GeoJSON, text or HTML."""
+"""What a map shows at one pixel, as GeoJSON, GML, text or HTML."""
 
 from __future__ import annotations
 
 import html
 import json
 import math
+import re
+from collections.abc import Mapping
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import numpy as np
 
@@ -15,6 +18,8 @@ from cubegate.tiling.layers import Part
 from cubegate.tiling.picture import View
 from cubegate.tiling.sampling import Sampling
 from cubegate.tiling.style import AnyStyle, Categories
+from cubegate.tiling.wms import GML
+from cubegate.tiling.wms_errors import legal
 
 # GeoJSON's only one, which clients of WMS take for that of the map where it is not named
 _CRS = {"type": "name", "properties": {"name": "urn:ogc:def:crs:OGC:1.3:CRS84"}}
@@ -47,6 +52,8 @@ def write_info(facts: dict[str, Any] | None, info_format: str) -> bytes:
         if facts is None
         else {name: "missing" if each is None else str(each) for name, each in facts.items()}
     )
+    if info_format == GML:
+        return _gml(rows)
     if info_format == "text/plain":
         return (
             "\n".join(f"{name} = {text}" for name, text in rows.items()) + "\n"
@@ -65,3 +72,16 @@ def _feature(facts: dict[str, Any]) -> dict[str, Any]:
     if "longitude" in facts:
         geometry = {"type": "Point", "coordinates": [facts["longitude"], facts["latitude"]]}
     return {"type": "Feature", "id": facts["layer"], "geometry": geometry, "properties": facts}
+
+
+def _gml(rows: Mapping[str, str]) -> bytes:
+    gml, wfs = "http://www.opengis.net/gml", "http://www.opengis.net/wfs"
+    root = ET.Element("wfs:FeatureCollection", {"xmlns:wfs": wfs, "xmlns:gml": gml})
+    if rows:
+        cell = ET.SubElement(ET.SubElement(root, "gml:featureMember"), "cell")
+        for name, text in rows.items():
+            # a dimension may have a name that XML does not take
+            ET.SubElement(cell, re.sub(r"^(?![A-Za-z_])|[^\w.-]", "_", name, flags=re.ASCII)).text = legal(
+                text
+            )
+    return b'<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, "unicode").encode() + b"\n"
