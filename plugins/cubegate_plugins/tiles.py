@@ -96,7 +96,7 @@ async def read_tile_png(
         lattice = matrices.lattice(z, x, y)
         picture = await prepare(request, asked.view(layer), lattice, known.limits)
         if not picture.price.within(known.limits):
-            zooms = await known.zooms(layer, matrices)
+            zooms = await known.zooms(picture.view, matrices)
             picture.require(known.limits, f"Zoom in: the tiles of this variable begin at zoom {zooms.first}.")
         style = choose_style(await known.style(layer), asked.rescale, asked.colormap)
         return await draw(request, picture, style)
@@ -128,7 +128,7 @@ async def read_tilejson(request: Request, cube: Mounted, limits: Limits) -> Resp
         layer = await known.layer(cube, asked.group, asked.variable)
         view = asked.view(layer)
         matrices = find_matrix_set(name, layer.parts[0].footprint)
-        zooms = await known.zooms(layer, matrices)
+        zooms = await known.zooms(view, matrices)
         query = _query(request, layer.name, without=(MATRIX_SET.name,))
         base = _address(request, "/tilejson.json")
         tiles = f"{base}/tiles/{name}/{{z}}/{{x}}/{{y}}.png{query}"
@@ -164,9 +164,9 @@ async def read_tileset(
     async def make() -> bytes:
         known = gallery(cube, limits)
         layer = await known.layer(cube, asked.group, asked.variable)
-        asked.view(layer)
+        view = asked.view(layer)
         matrices = find_matrix_set(tile_matrix_set, layer.parts[0].footprint)
-        zooms = await known.zooms(layer, matrices)
+        zooms = await known.zooms(view, matrices)
         base = _address(request, f"/{matrices.name}")
         return _as_json(
             metadata.tileset(cube.title, matrices, zooms, layer, base=base, query=_query(request, layer.name))

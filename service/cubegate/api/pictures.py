@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary, proxy
@@ -71,9 +72,13 @@ class Gallery:
         """Return the default style of a layer."""
         return await self._once(("style", layer.group, layer.name), find_style(layer, self.limits))
 
-    async def zooms(self, layer: Layer, matrices: MatrixSet) -> Zooms:
-        """Return where the tiles of a layer begin and end."""
-        key = ("zooms", layer.group, layer.name, matrices.name)
+    async def zooms(self, view: View, matrices: MatrixSet) -> Zooms:
+        """Return where the tiles of a view's layer begin and end; with conditions, without its overviews."""
+        layer, alone = view.layer, bool(view.where or view.mask)
+        if alone:
+            parts = tuple(replace(part, overviews=()) for part in layer.parts)
+            layer = replace(layer, parts=parts)
+        key = ("zooms", layer.group, layer.name, matrices.name, alone)
         return await self._once(key, find_zooms(layer, matrices, self.limits))
 
     async def _once(self, key: tuple[Any, ...], work: Coroutine[Any, Any, T]) -> T:
