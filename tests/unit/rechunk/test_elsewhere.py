@@ -1,9 +1,11 @@
-"""A rechunk that is written to S3, and one whose work a Dask cluster does."""
+"""A rechunk and overviews that are written to S3, and a rechunk whose work a Dask cluster does."""
 
 import json
+import os
 from uuid import uuid4
 
 import boto3
+import httpx
 import numpy as np
 import obstore
 import pytest
@@ -13,6 +15,10 @@ from distributed import LocalCluster
 from moto.server import ThreadedMotoServer
 from obstore.store import S3Store
 from zarr.storage import ObjectStore
+
+from cubegate.app import create_app
+from cubegate.cli import main
+from cubegate.settings import load_settings
 
 
 @pytest.fixture
@@ -125,3 +131,26 @@ def test_the_workers_of_a_cluster_do_the_work(rechunk, cubes, compared, dataset)
     values = np.asarray(zarr.open_group(output, mode="r")[name][:])
     np.testing.assert_array_equal(values, truth)
     compared(values)
+
+
+def test_overviews_in_a_bucket_are_written_and_drawn(cubes, bucket, serving, capsys, compared):
+    file = cubes.config.parent / "collections/stack.yaml"
+    file.write_text(file.read_text() + "overviews: {href: 's3://ours/beside/stack'}\n")
+    arguments = ["overviews", "stack", "--variables", "displacement", "--config", str(cubes.config), "--json"]
+    assert main(arguments) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["store"] == f"s3://ours/beside/stack/{report['version']}.zarr"
+    written = zarr.open_group(bucket(f"beside/stack/{report['version']}.zarr"), mode="r")
+    root = written.attrs["cubegate_overviews"]["root"]
+    values = np.asarray(written[f"{root}/overview_2/displacement"][:])
+    wanted = cubes.stack.displacement.astype("f8").reshape(3, 10, 2, 12, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(values, wanted, rtol=1e-6)
+    compared(values)
+    asked = {
+        "service": "WMS", "version": "1.3.0", "request": "GetFeatureInfo", "layers": "displacement", "styles": "",
+        "query_layers": "displacement", "crs": "EPSG:32611", "bbox": "499985,3999415,500705,4000015", "width": 12,
+        "height": 10, "i": 7, "j": 4, "info_format": "application/json", "time": "2020-01-13",
+    }  # fmt: skip
+    with serving(create_app(load_settings(cubes.config, os.environ))) as url:
+        (feature,) = httpx.get(f"{url}/datasets/stack/wms", params=asked, timeout=60).json()["features"]
+    assert feature["properties"]["value"] == pytest.approx(wanted[1, 4, 7], rel=1e-6)

@@ -1,5 +1,7 @@
 """Pictures of low zooms show overviews where a cube has them, each the coarsest that is fine enough."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -9,16 +11,18 @@ from cubegate.query.conditions import parse_conditions
 from cubegate.query.crs import parse_crs
 from cubegate.query.lattice import Lattice
 from cubegate.query.variables import GridSettings
+from cubegate.settings import LimitSettings
 from cubegate.tiling.layers import find_layers
 from cubegate.tiling.overviews import overview_groups
 from cubegate.tiling.picture import View, plan_picture
+from cubegate.tiling.zooms import _dearest_date
 
 
 class Grouped:
     id, grid_settings = "grouped", GridSettings()
 
-    def __init__(self, groups):
-        self.groups = groups
+    def __init__(self, groups, beside=None):
+        self.groups, self.beside = groups, beside
 
     async def dataset(self, group=""):
         if group not in self.groups:
@@ -26,7 +30,7 @@ class Grouped:
         return self.groups[group]
 
     async def sidecar(self, group):
-        return None
+        return None if self.beside is None else (self.beside, f"made/{group}".strip("/"))
 
     async def plan(self, group, query, limits):
         return plan_query(self.groups[group], self.grid_settings, query, limits)
@@ -103,3 +107,85 @@ async def test_what_shows_other_dates_or_places_is_no_overview(grouped):
 )
 def test_what_is_told_in_another_form_is_not_believed(made, told):
     assert overview_groups(made["utm"][0].assign_attrs(multiscales=told), "") == ()
+
+
+@pytest.fixture
+def beside(made):
+    """A cube of odd sizes, whose overviews are in another store and reach beyond it."""
+    base = made["utm"][0].isel(x=slice(0, 157), y=slice(0, 141))
+    # so many cells that a whole number of larger ones lies over 157 x 141
+    whole = {
+        factor: made["utm"][0].isel(
+            x=slice(0, -(-157 // factor) * factor), y=slice(0, -(-141 // factor) * factor)
+        )
+        for factor in (2, 4, 8)
+    }
+    layout = [{"asset": f"overview_{factor}"} for factor in (2, 4, 8)]
+    groups = {f"made/overview_{factor}": coarser(whole[factor], factor) for factor in (2, 4, 8)}
+    told = base.drop_vars(list(base.variables)).assign_attrs(multiscales={"layout": layout})
+    return Grouped({"": base}, Grouped({"made": told, **groups}))
+
+
+def wide(cells, size):
+    return Lattice(parse_crs("EPSG:32611"), 400_000, 3_900_015, 30.0 * cells, 30.0 * cells, size, size)
+
+
+async def test_overviews_beside_a_cube_end_where_it_ends(beside, limits):
+    layer = (await find_layers([beside], ""))["v"]
+    assert [each.group for each in layer.parts[0].overviews] == [f"made/overview_{n}" for n in (2, 4, 8)]
+    picture = await plan_picture(View(layer, layer.times[1]), wide(8, 24), limits)
+    assert picture.pieces[0][0].group == "made/overview_8"
+    values = await picture.load()
+    centres = 8 * (np.arange(24) + 0.5)
+    inside = (centres < 141)[:, None] & (centres < 157)
+    np.testing.assert_array_equal(np.isfinite(values), inside)
+    truth = beside.beside.groups["made/overview_8"].v.values[1]
+    np.testing.assert_array_equal(values[:17, :19], truth[:17, :19])
+
+
+async def test_a_date_that_an_overview_lacks_is_drawn_of_the_cells(beside, limits):
+    for name in ("made/overview_2", "made/overview_4", "made/overview_8"):
+        beside.beside.groups[name] = beside.beside.groups[name].isel(time=[0, 2])
+    layer = (await find_layers([beside], ""))["v"]
+    shown = [
+        (await plan_picture(View(layer, date), wide(8, 8), limits)).pieces[0][0].group for date in layer.times
+    ]
+    assert shown == ["made/overview_8", "", "made/overview_8"]
+    # the date that is dearest decides where tiles begin
+    assert _dearest_date(layer) == layer.times[1]
+    beside.beside.groups["made/overview_2"] = beside.beside.groups["made/overview_2"].isel(time=[1, 0])
+    layer = (await find_layers([beside], ""))["v"]
+    assert [each.group for each in layer.parts[0].overviews] == ["made/overview_4", "made/overview_8"]
+
+
+async def test_of_several_values_at_one_date_the_overview_must_have_all(beside, limits):
+    twice = beside.groups[""].time.values[[0, 1, 1]]
+    beside.groups[""] = beside.groups[""].assign_coords(time=twice)
+    for name, dates in (
+        ("made/overview_2", [1, 1]),
+        ("made/overview_4", [1]),
+        ("made/overview_8", [0, 1, 1]),
+    ):
+        group = beside.beside.groups[name].isel(time=slice(0, len(dates)))
+        beside.beside.groups[name] = group.assign_coords(time=beside.groups[""].time.values[dates])
+    layer = (await find_layers([beside], ""))["v"]
+    assert [each.group for each in layer.parts[0].overviews] == ["made/overview_2", "made/overview_8"]
+
+
+async def test_larger_cells_are_shown_where_the_others_would_cost_too_much(beside, monkeypatch):
+    async def plan(self, group, query, limits):
+        found = plan_query(self.groups[group], self.grid_settings, query, limits)
+        chunks = {"": 500, "made/overview_2": 400, "made/overview_4": 10, "made/overview_8": 1}[group]
+        return replace(found, price=replace(found.price, chunks=chunks))
+
+    monkeypatch.setattr(Grouped, "plan", plan)
+    layer = (await find_layers([beside], ""))["v"]
+    for cells, most, level in ((3, 400, 2), (3, 399, 4), (5, 20, 4), (1, 450, 2), (9, 1, 8), (3, 1, 4)):
+        limits = LimitSettings(chunks=most)
+        picture = await plan_picture(View(layer, layer.times[1]), wide(cells, 8), limits)
+        assert picture.pieces[0][0].group == f"made/overview_{level}", cells
+    # a map may read as much as the tiles that it would take
+    picture = await plan_picture(View(layer, layer.times[1]), wide(3, 512), LimitSettings(chunks=100))
+    assert picture.pieces[0][0].group == "made/overview_2"
+    picture = await plan_picture(View(layer, layer.times[1]), wide(3, 511), LimitSettings(chunks=100))
+    assert picture.pieces[0][0].group == "made/overview_4"
