@@ -22,13 +22,14 @@ from cubegate.api import (
     respond,
     services,
 )
-from cubegate.api.collections import describe_collection, describe_page, grids_of
+from cubegate.api.collections import describe_collection, find_collections, grids_of
 from cubegate.edr import documents, parameters
 from cubegate.edr.description import Dimension
 from cubegate.edr.html import page
 from cubegate.edr.negotiation import negotiate, wants_html
 from cubegate.edr.openapi import edr_openapi
 from cubegate.edr.queries import Query, area_query, cube_query, position_query, trajectory_query
+from cubegate.edr.search import BBOX, DATETIME, read_search
 from cubegate.errors import InvalidParameter
 from cubegate.formats.output import OutputFormat, Result
 from cubegate.query.in_thread import in_thread
@@ -123,7 +124,7 @@ class EDRPlugin(Plugin):
 def _page_parameters(path: str) -> tuple[Parameter, ...]:
     if path == "/api":
         return ()
-    paged = (parameters.LIMIT, parameters.OFFSET) if path == "/collections" else ()
+    paged = (parameters.LIMIT, parameters.OFFSET, BBOX, DATETIME) if path == "/collections" else ()
     return (*paged, parameters.PAGE_FORMAT)
 
 
@@ -162,16 +163,19 @@ async def interface(request: Request) -> Response:
 
 
 async def collections(request: Request, found: Found) -> Response:
-    """Answer one page of the collections that can be opened."""
+    """Answer one page of the collections that can be opened, and that a place and time ask for."""
     given = parameters.read_page(request.query_params.multi_items(), _page_parameters("/collections"))
     limit = parameters.read_count(given, parameters.LIMIT, PAGE, 1, LARGEST_PAGE)
     offset = parameters.read_count(given, parameters.OFFSET, 0, 0, 10**9)
-    await found.catalog.refresh()
-    ids = found.catalog.ids()
-    described = await describe_page(found, ids[offset : offset + limit])
+    described, following = await find_collections(found, offset, limit, read_search(given).finds)
     base = _base(request)
     listed = [documents.collection(base, each, found.formats) for each in described]
-    return _document(request, given, documents.collections(base, listed, len(ids), limit, offset))
+    asked = {name: text for name, text in given.items() if name in (BBOX.name, DATETIME.name)}
+    matched = None if asked else len(found.catalog.ids())
+    asked[parameters.LIMIT.name] = str(limit)
+    return _document(
+        request, given, documents.collections(base, listed, asked, offset, following, matched=matched)
+    )
 
 
 async def one_collection(request: Request, cube: Mounted, formats: Formats) -> Response:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import time
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
@@ -12,19 +11,18 @@ from starlette.responses import Response
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
 from cubegate.api import PROBLEM_RESPONSES, Services, services
-from cubegate.api.collections import PATIENCE, describe_collection, describe_page
+from cubegate.api.collections import describe_collection, find_collections
 from cubegate.edr.description import Description
 from cubegate.edr.parameters import LIMIT, OFFSET, read_count, read_page
+from cubegate.edr.search import BBOX, DATETIME, WORDS, read_search
 from cubegate.errors import NotFound
 from cubegate.query.in_thread import in_thread
 from cubegate.stac import documents
-from cubegate.stac.search import PARAMETERS as SEARCH_PARAMETERS
-from cubegate.stac.search import read_search
 
 PAGE = 50
 LARGEST_PAGE = 100
 JSON = "application/json"
-PAGE_PARAMETERS = (LIMIT, OFFSET, *SEARCH_PARAMETERS)
+PAGE_PARAMETERS = (LIMIT, OFFSET, BBOX, DATETIME, WORDS)
 
 Found = Annotated[Services, Depends(services)]
 CollectionId = Annotated[str, Path(description="A dataset's id, or `id@version`", examples=["opera-f11116"])]
@@ -111,22 +109,15 @@ async def collections(request: Request, found: Found) -> Response:
     limit = read_count(given, LIMIT, PAGE, 1, LARGEST_PAGE)
     offset = read_count(given, OFFSET, 0, 0, 10**9)
     search = read_search(given)
-    await found.catalog.refresh()
-    ids = found.catalog.ids()
-    listed: list[tuple[Description, str]] = []
-    after, end = offset, time.monotonic() + PATIENCE
-    # clients take an empty page for the last one
-    while len(listed) < limit and after < len(ids) and time.monotonic() < end:
-        block = ids[after : after + limit - len(listed)]
-        after += len(block)
-        described = [(each, _text(found, each)) for each in await describe_page(found, block)]
-        listed += [
-            (cube, text) for cube, text in described if search.finds(cube, documents.words_of(cube, text))
-        ]
+
+    def wanted(cube: Description) -> bool:
+        text = documents.words_of(cube, _text(found, cube))
+        return cube.box is not None and search.finds(cube, text)
+
+    listed, following = await find_collections(found, offset, limit, wanted)
     base, routes = _base(request), _routes(request)
-    page = [documents.stac_collection(base, cube, text, routes) for cube, text in listed]
+    page = [documents.stac_collection(base, cube, _text(found, cube), routes) for cube in listed]
     query = {name: text for name, text in given.items() if name != OFFSET.name} | {LIMIT.name: str(limit)}
-    following = after if after < len(ids) else None
     return _document(documents.collections_page(base, page, query, offset, following))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from cubegate.api.dependencies import Services
@@ -74,6 +74,24 @@ async def describe_page(services: Services, ids: Sequence[str]) -> list[Descript
 
     found = await run_all((described(name) for name in ids), in_flight=_IN_FLIGHT)
     return [each for each in found if each is not None]
+
+
+async def find_collections(
+    services: Services, offset: int, limit: int, wanted: Callable[[Description], bool]
+) -> tuple[list[Description], int | None]:
+    """Return up to `limit` of the wanted cubes from the one numbered `offset`, and where the next begins.
+
+    There is none empty before the last, unless it took too long: clients take an empty page for the end.
+    """
+    await services.catalog.refresh()
+    ids = services.catalog.ids()
+    end = asyncio.get_running_loop().time() + PATIENCE
+    found: list[Description] = []
+    while len(found) < limit and offset < len(ids) and asyncio.get_running_loop().time() < end:
+        block = ids[offset : offset + limit - len(found)]
+        offset += len(block)
+        found += filter(wanted, await describe_page(services, block))
+    return found, offset if offset < len(ids) else None
 
 
 async def grids_of(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 import pyproj
 
@@ -65,17 +66,33 @@ def conformance(base: str) -> Document:
     }
 
 
-def collections(base: str, found: Iterable[Document], matched: int, limit: int, offset: int) -> Document:
-    """List the collections of one page; `matched` are on all pages."""
-    here = f"{base}/edr/collections"
-    links = [link(f"{here}?limit={limit}&offset={offset}", "self", title="This page")]
-    if offset + limit < matched:
-        links.append(link(f"{here}?limit={limit}&offset={offset + limit}", "next", title="The next page"))
+def collections(
+    base: str,
+    found: Iterable[Document],
+    query: Mapping[str, str],
+    offset: int,
+    following: int | None,
+    *,
+    matched: int | None,
+) -> Document:
+    """List the collections of one page.
+
+    `query` is what was asked, `following` where the next page begins, `matched` how many are on all pages;
+    None where there is none, and where that is not known.
+    """
+
+    def at(place: int, relation: str, title: str) -> Document:
+        asked = urlencode({**query, "offset": place})
+        return link(f"{base}/edr/collections?{asked}", relation, title=title)
+
+    links = [at(offset, "self", "This page")]
+    if following is not None:
+        links.append(at(following, "next", "The next page"))
     if offset > 0:
-        before = max(0, offset - limit)
-        links.append(link(f"{here}?limit={limit}&offset={before}", "prev", title="The page before"))
+        links.append(at(max(0, offset - int(query["limit"])), "prev", "The page before"))
     listed = list(found)
-    return {"links": links, "collections": listed, "numberMatched": matched, "numberReturned": len(listed)}
+    counts = {"numberReturned": len(listed)} | ({} if matched is None else {"numberMatched": matched})
+    return {"links": links, "collections": listed, **counts}
 
 
 def collection(base: str, cube: Description, formats: Mapping[str, OutputFormat]) -> Document:

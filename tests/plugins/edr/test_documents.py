@@ -146,7 +146,35 @@ def test_collections_come_in_pages(edr, conforms, server):
             break
         page = server.client.get(url).json()
     assert (pages, found) == (2, ["globe", "plain", "polar", "utm"])
+    last = next(link["href"] for link in page["links"] if link["rel"] == "prev")
+    assert [each["id"] for each in server.client.get(last).json()["collections"]] == found[:3]
     assert edr("/collections", offset="9").json()["collections"] == []
+
+
+@pytest.mark.parametrize("limit", ["1", "50"])
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({"bbox": "-119,35,-118,36"}, ["globe", "plain", "utm"]),
+        ({"bbox": "-119,35,0,-118,36,9"}, ["globe", "plain", "utm"]),
+        ({"bbox": "170,60,-50,80"}, ["globe", "plain", "polar"]),
+        ({"datetime": "2019-01-01T00:00:00Z"}, ["globe", "plain"]),
+        ({"datetime": "../2020-01-03T00:00:00Z"}, ["globe", "plain", "utm"]),
+        ({"datetime": "2020-02-01T00:00:00Z/..", "bbox": "-119,35,-118,36"}, ["globe", "plain", "utm"]),
+    ],
+)  # fmt: skip
+def test_collections_are_selected_by_place_and_time(edr, server, conforms, asked, expected, limit):  # noqa: PLR0917 - fixtures
+    page, found = edr("/collections", **asked, limit=limit).json(), []
+    while True:
+        conforms(page, "/collections")
+        assert "numberMatched" not in page
+        found += [each["id"] for each in page["collections"]]
+        url = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
+        if url is None:
+            break
+        page = server.client.get(url).json()
+    # what has no place, or no times that the calendar knows, is selected too
+    assert found == expected
 
 
 def test_pages_for_people(edr):
@@ -163,7 +191,7 @@ def test_pages_for_people(edr):
 
 @pytest.mark.parametrize(
     ("path", "asked"),
-    [("", {"f": "xml"}), ("/collections", {"limit": "0"}), ("/collections", {"limit": "101"}), ("/collections", {"offset": "-1"}),
+    [("", {"f": "xml"}), ("/collections", {"limit": "0"}), ("/collections", {"limit": "101"}), ("/collections", {"offset": "-1"}), ("/collections", {"bbox": "1,2,3"}), ("/collections", {"datetime": "2020-13"}),
      ("/collections", {"limit": "x"}), ("/collections/utm", {"f": "xml"}), ("/conformance", {"what": "1"})],
 )  # fmt: skip
 def test_documents_refuse_what_they_do_not_know(edr, path, asked):

@@ -26,7 +26,6 @@ DATETIME = Parameter(
     "2020-01-01/..",
 )
 WORDS = Parameter("q", "Only cubes of which any of these texts, separated by commas, is told.", "ice,snow")
-PARAMETERS = (BBOX, DATETIME, WORDS)
 
 
 @dataclass(frozen=True)
@@ -37,13 +36,13 @@ class Search:
     interval: Interval | None = None
     words: tuple[str, ...] = ()
 
-    def finds(self, cube: Description, text: str) -> bool:
-        """Tell whether a cube is meant, of which `text` is told; of unknown times any may be meant."""
+    def finds(self, cube: Description, text: str = "") -> bool:
+        """Tell whether a cube is meant, of which `text` is told; what is nowhere or at no time always is."""
         return self._is_there(cube) and self._is_then(cube) and self._is_told(text)
 
     def _is_there(self, cube: Description) -> bool:
         if cube.box is None:
-            return False
+            return True
         west, south, east, north = cube.box
         return may_meet((west, south, east + 360 * (east < west), north), self.box)
 
