@@ -51,6 +51,8 @@ def read_bounds(bounds: Bounds, crs: CRS | None) -> Bounds:
         )
     if turn is not None and west > east:
         east = west + (east - west) % turn
+        back = turn if east > turn else 0.0
+        west, east = west - back, east - back
     return west, south, east, north
 
 

@@ -251,16 +251,10 @@ def bounds_to_read(footprint: Footprint, lattice: Lattice, resampling: str) -> B
     west, south, east, north = _in_grid(footprint, lattice.bounds, lattice.crs)
     around = 2.0 if resampling == NEAREST else NEIGHBOURS
     across, down = (around * float(np.diff(axis.edges).max()) for axis in (grid.x, grid.y))
-    if resampling != NEAREST:
-        across, down = max(across, 2 * lattice.width_of_cell), max(down, 2 * lattice.height_of_cell)
     west, south, east, north = west - across, south - down, east + across, north + down
     if not grid.geographic:
         return west, south, east, north
     if east - west >= 360:
         west, east = grid.x.extent
-        if resampling != NEAREST and lattice.crs.is_geographic:
-            # columns in the lattice's order, since GDAL looks at neighbours as they are stored
-            west = (lattice.bounds[0] + lattice.bounds[2]) / 2 - 180
-            east = west + 360 - across / NEIGHBOURS / 2
     turn = 360 * round((west + east) / 2 / 360)
     return west - turn, max(south, -90.0), east - turn, min(north, 90.0)

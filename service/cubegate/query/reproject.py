@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pyproj.exceptions import ProjError
 
 from cubegate.errors import InvalidParameter, NotAcceptable
 from cubegate.query.axis import Axis
-from cubegate.query.crs import find_places
+from cubegate.query.crs import find_places, same_crs
 
 RESAMPLINGS = (
     "nearest", "bilinear", "cubic", "cubic_spline", "lanczos", "average", "mode", "max", "min", "med",
@@ -243,20 +244,26 @@ def warp_band(band: NDArray[Any], nodata: float, target: Target) -> NDArray[Any]
             dst_crs=rasterio.crs.CRS.from_wkt(target.crs.to_wkt()),
             dst_nodata=nodata,
             resampling=rasterio.warp.Resampling[target.resampling],
+            # cells are of one size here and there; GDAL would guess that from boxes, and blur wide ones
+            XSCALE=1,
+            YSCALE=1,
         )
     return result
 
 
 def _all_around(band: NDArray[Any], target: Target) -> tuple[NDArray[Any], Transform]:
-    """Longitudes as GDAL needs them: with neighbours where a circle closes, at the turn of the target's."""
+    """Longitudes as PROJ or the target writes them, with neighbours where a circle closes."""
     west, step, *others = target.source_transform
     columns = band.shape[1]
+    same = same_crs(target.source_crs, target.crs)
+    middle = target.transform[0] + target.transform[1] * target.width / 2 if same else 0.0
     if abs(step * columns - 360) < step / 2:
+        beyond = math.floor((middle - 180 - west) / step)
         more = min(NEIGHBOURS, columns)
-        band, west = np.pad(band, ((0, 0), (more, more)), mode="wrap"), west - more * step
-    if target.crs.is_geographic:
-        middle = target.transform[0] + target.transform[1] * target.width / 2
-        west += 360 * round((middle - west - step * band.shape[1] / 2) / 360)
+        band = np.pad(np.roll(band, -beyond, axis=1), ((0, 0), (more, more)), mode="wrap")
+        west += (beyond - more) * step
+    elif same:
+        west += 360 * round((middle - west - step * columns / 2) / 360)
     return band, (west, step, others[0], others[1], others[2], others[3])
 
 

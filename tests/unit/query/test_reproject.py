@@ -189,3 +189,44 @@ async def test_cells_count_what_is_larger(utm):
     assert selection.cells >= max(utm.displacement.size, loaded.dataset.displacement.size)
     assert selection.nbytes >= utm.displacement.nbytes + loaded.dataset.displacement.nbytes
     assert xr.Dataset.identical(selection.dataset.copy(deep=True), selection.dataset)
+
+
+@pytest.mark.parametrize("first", [0.5, -179.5])
+@pytest.mark.parametrize("resampling", ["bilinear", "cubic", "average"])
+@pytest.mark.parametrize(
+    ("crs", "bounds"),
+    [
+        ("EPSG:4326", (-10.3, 10, 10.3, 20)),
+        ("EPSG:4326", (170.3, 10, -170.3, 20)),
+        ("EPSG:4269", (-169.5, -50, 178.3, 50)),
+        ("EPSG:4269", (350, 10, 10, 20)),
+        ("EPSG:3857", (170.3, 10, 190.3, 20)),
+        ("EPSG:3857", (-180, -80, 180, 80)),
+        ("EPSG:32601", (170, 10, 190, 20)),
+        ("EPSG:3413", (-180, 60, 180, 80)),
+    ],
+)
+async def test_other_resamplings_go_on_where_longitudes_begin_again(  # noqa: PLR0917 - parametrized
+    make_cube, times, first, resampling, crs, bounds
+):
+    names, units = ("lon", "lat"), ({"units": "degrees_east"}, {"units": "degrees_north"})
+    longitudes = np.arange(first, first + 360)
+    globe = make_cube(longitudes, np.arange(89.5, -90, -1.0), times[:1], names=names, attributes=units)
+    globe["displacement"] = globe.displacement * 0 + np.sin(np.radians(20 * globe.lon))
+    found = (await _ask(globe, parse_crs(crs), resampling, bounds)).dataset.displacement
+    x, y = (found[name] for name in reversed(found.dims[-2:]))
+    lon, lat = Transformer.from_crs(crs, 4326, always_xy=True).transform(*np.meshgrid(x, y))
+    away = np.abs(lat) < 80
+    # what averages and straight lines take of a wave of 18 cells; half of a cell aside it would be 0.17
+    tolerance = {"EPSG:3413": 0.35 if resampling == "average" else 0.08}.get(crs, 0.03)
+    np.testing.assert_allclose(
+        found.values[0][away], np.sin(np.radians(20 * lon))[away], rtol=0, atol=tolerance
+    )
+
+
+async def test_a_resampling_reads_what_is_around_its_box(globe):
+    grid, variables = choose_variables(globe, None, GridSettings())
+    query = CubeQuery((10, 10, 20, 20), GEO, target_crs=parse_crs("EPSG:3857"), resampling="cubic")
+    read = select_cube(globe, grid, variables, query).dataset
+    # twelve cells around five
+    assert max(read.sizes["lon"], read.sizes["lat"]) <= 5 + 2 * 13
