@@ -18,9 +18,9 @@ from cubegate.tiling.metadata import boxes_in_degrees, lonlat_bounds
 
 _COMMON = ("EPSG:4326", "CRS:84", "EPSG:3857", "EPSG:3413", "EPSG:3031", "EPSG:3995")
 _MOST_ZONES = 8
-# places along each side of each cube
-_PLACES = 65
-_MOST_PARTS = 64
+# places along each side of each cube, fewer where there are many cubes
+_PLACES, _FEWEST_PLACES = 65, 5
+_MANY_PARTS = 64
 # degrees beyond a CRS's area of use where it still serves for maps
 _AROUND = 25.0
 _MERCATOR, _MERCATOR_LATITUDE = 3857, 85.06
@@ -54,7 +54,11 @@ def bounds_of(layer: Layer, crs: CRS) -> Bounds | None:
         return lonlat_bounds(layer)
     if crs.to_epsg() == _MERCATOR:
         return _mercator_bounds(layer, crs)
-    found = [each for part in layer.parts[:_MOST_PARTS] if (each := _bounds(part.footprint, crs)) is not None]
+    places = max(_FEWEST_PLACES, int(_PLACES * min(1.0, math.sqrt(_MANY_PARTS / len(layer.parts)))))
+    by_crs: dict[int, list[Footprint]] = {}
+    for part in layer.parts:
+        by_crs.setdefault(id(part.footprint.crs), []).append(part.footprint)
+    found = [each for alike in by_crs.values() if (each := _bounds(alike, crs, places)) is not None]
     if not found:
         return None
     sides = np.array(found)
@@ -74,14 +78,16 @@ def _mercator_bounds(layer: Layer, crs: CRS) -> Bounds | None:
     return float(x[0]), float(y[0]), float(x[1]), float(y[1])
 
 
-def _bounds(footprint: Footprint, crs: CRS) -> Bounds | None:
-    west, south, east, north = footprint.grid.bounds
-    x, y = (
-        each.reshape(-1)
-        for each in np.meshgrid(np.linspace(west, east, _PLACES), np.linspace(south, north, _PLACES))
+def _bounds(footprints: Sequence[Footprint], crs: CRS, places: int) -> Bounds | None:
+    """The box in `crs` around footprints that are in one other CRS, by some places of each."""
+    share = np.linspace(0, 1, places)
+    west, south, east, north = (
+        side[:, None, None] for side in np.array([each.grid.bounds for each in footprints]).T
     )
+    x, y = np.broadcast_arrays(west + share * (east - west), south + share[:, None] * (north - south))
+    x, y = x.reshape(-1), y.reshape(-1)
     try:
-        lon, lat, known = find_places(footprint.crs, lonlat(), x, y)
+        lon, lat, known = find_places(footprints[0].crs, lonlat(), x, y)
         lowest, highest = _latitudes(crs)
         known &= (lat >= lowest) & (lat <= highest)
         new_x, new_y, there = find_places(lonlat(), crs, lon[known], lat[known])
