@@ -14,8 +14,8 @@ from cubegate.formats.output import OutputFormat, Result, choose_format
 from cubegate.query import parameters
 
 DESCRIPTION = """The cells whose centre lies inside `bbox`, at the times inside `datetime`. A bbox in
-another CRS than the dataset's is transformed with its edges densified; one across the antimeridian is to
-be split in two. Without `crs` nothing is resampled.
+another CRS than the dataset's is transformed with its edges densified; one with its west in the east crosses
+the antimeridian. Without `crs` nothing is resampled.
 
 A dimension beyond x, y and time is selected by a parameter of its own name, such as `level=500`: by
 a value of its coordinate, or by an index from 0 where it has none."""

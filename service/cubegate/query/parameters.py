@@ -75,7 +75,10 @@ MASK = Parameter(
 GROUP = Parameter("group", "The group of the dataset, where it has several.", "")
 FORMAT = Parameter("f", "The output format.", "csv")
 BBOX = Parameter(
-    "bbox", "minx,miny,maxx,maxy in `bbox-crs`; the whole extent without it.", "-118.3,34,-118.1,34.2"
+    "bbox",
+    "minx,miny,maxx,maxy in `bbox-crs`; the whole extent without it. One with its west in the east crosses "
+    "the antimeridian.",
+    "-118.3,34,-118.1,34.2",
 )
 BBOX_CRS = Parameter(
     "bbox-crs", "The CRS of `bbox`: any that PROJ knows, or `native`; lon/lat by default.", "OGC:CRS84"
