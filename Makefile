@@ -102,10 +102,10 @@ $(ZARR2): Makefile
 	.venv-zarr2/bin/python -m pip install $(ZARR2_PACKAGES)
 	touch $@
 
-$(ZARRITA): tests/clients/zarrita/package.json
+$(ZARRITA): tests/clients/zarrita/package.json tests/clients/zarrita/package-lock.json
 	mkdir -p .zarrita
-	cp $< .zarrita/
-	cd .zarrita && npm install --ignore-scripts --no-audit --no-fund --no-package-lock
+	cp $^ .zarrita/
+	cd .zarrita && npm ci --ignore-scripts --no-audit --no-fund
 	touch $@
 
 # Without xpublish-zarr its row says why.
