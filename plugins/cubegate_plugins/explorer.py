@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import functools
+import gzip
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 from pydantic import PrivateAttr
-from starlette.responses import Response
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import FileResponse, Response
 from starlette.staticfiles import StaticFiles
 from xpublish.plugins.hooks import Dependencies, Plugin, hookimpl
 
@@ -26,6 +29,7 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-cache",
 }
+COMPRESSED = frozenset({".css", ".html", ".js", ".svg"})
 DESCRIPTION = """What a page needs to show the dataset: the numeric variables on its first grid with units,
 all times, the CRS as PROJJSON, the extent in it and in degrees, the size of a cell, and the values of
 further dimensions. A dataset combined of others is described by what its members have together."""
@@ -74,8 +78,43 @@ class ExplorerPlugin(Plugin):
 
     async def _file(self, name: str, request: Request) -> Response:
         response = await self._files.get_response(name, request.scope)
+        if Path(name).suffix in COMPRESSED:
+            response = await _compress(response, request)
+            response.headers["Vary"] = "Accept-Encoding"
         response.headers.update(HEADERS)
         return response
+
+
+async def _compress(response: Response, request: Request) -> Response:
+    """Give a whole file as gzip where the client takes that, under an ETag of its own; else as it is."""
+    if not takes_gzip(request.headers.get("accept-encoding", "")):
+        return response
+    held = request.headers.get("if-none-match", "")
+    if not isinstance(response, FileResponse) or response.stat_result is None:
+        return response
+    etag = f'{response.headers["etag"][:-1]}-gzip"'
+    headers = {"ETag": etag, "Last-Modified": response.headers["last-modified"]}
+    if etag in {tag.strip().removeprefix("W/") for tag in held.split(",")}:
+        return Response(status_code=304, headers=headers)
+    stat = response.stat_result
+    body = await run_in_threadpool(_gzipped, str(response.path), stat.st_mtime_ns, stat.st_size)
+    return Response(body, media_type=response.media_type, headers={**headers, "Content-Encoding": "gzip"})
+
+
+def takes_gzip(accepted: str) -> bool:
+    """Tell whether an `Accept-Encoding` names gzip, or all, with a weight above zero."""
+    weights = {}
+    for part in accepted.lower().split(","):
+        coding, _, parameter = part.partition(";")
+        name, _, weight = parameter.partition("=")
+        refused = name.strip() == "q" and not weight.strip().strip("0.")
+        weights[coding.strip()] = not refused
+    return weights.get("gzip", weights.get("*", False))
+
+
+@functools.lru_cache(maxsize=64)
+def _gzipped(path: str, modified: int, size: int) -> bytes:  # noqa: ARG001 - a file that changed is another
+    return gzip.compress(Path(path).read_bytes(), mtime=0)
 
 
 async def read_description(cube: Annotated[Cube, Depends(datacube)]) -> dict[str, Any]:

@@ -174,3 +174,48 @@ def test_a_combined_cube_is_described_by_its_members(tmp_path, running):
     assert said["extent"]["lonlat"] == said["extent"]["native"] == together
     assert said["time"]["values"] == sorted({*one["time"]["values"], *other["time"]["values"]})
     assert said["crs"]["name"] == "OGC:CRS84"
+
+
+def test_files_of_the_page_are_sent_as_gzip_to_who_takes_it(server):
+    root = str(server.client.base_url).removesuffix("/datasets/")
+    url = f"{root}/explorer/vendor/ol/dist/ol.js"
+    plain = httpx.get(url, headers={"Accept-Encoding": "identity"})
+    small = httpx.get(url, headers={"Accept-Encoding": "gzip, deflate, br"})
+    assert plain.content == small.content == (VENDORED / "ol/dist/ol.js").read_bytes()
+    assert "content-encoding" not in plain.headers
+    assert small.headers["content-encoding"] == "gzip"
+    assert int(small.headers["content-length"]) < int(plain.headers["content-length"]) / 3
+    assert plain.headers["vary"].split(", ").count("Accept-Encoding") == 1
+    assert small.headers["vary"].split(", ").count("Accept-Encoding") == 1
+    assert plain.headers["etag"] != small.headers["etag"]
+    assert small.headers["content-security-policy"] == plain.headers["content-security-policy"]
+    for answer, accepted in ((plain, "identity"), (small, "gzip")):
+        headers = {"Accept-Encoding": accepted, "If-None-Match": f'"other", W/{answer.headers["etag"]}'}
+        held = httpx.get(url, headers=headers)
+        assert (held.status_code, held.content) == (304, b"")
+        assert held.headers["etag"] == answer.headers["etag"]
+        assert "Accept-Encoding" in held.headers["vary"]
+    # what is held as gzip is not what a client without it may go on using
+    headers = {"Accept-Encoding": "identity", "If-None-Match": small.headers["etag"]}
+    assert httpx.get(url, headers=headers).status_code == 200
+    head = httpx.head(url, headers={"Accept-Encoding": "gzip"})
+    assert (head.content, head.headers["content-length"]) == (b"", small.headers["content-length"])
+
+
+@pytest.mark.parametrize(
+    ("accepted", "taken"),
+    [("", False), ("gzip", True), ("br, GZIP;q=0.5", True), ("gzip;q=0", False), ("gzip; q=0.000, *", False), ("*", True), ("*;q=0", False)],
+)  # fmt: skip
+def test_gzip_is_sent_where_it_is_accepted(server, accepted, taken):
+    root = str(server.client.base_url).removesuffix("/datasets/")
+    answer = httpx.get(f"{root}/", headers={"Accept-Encoding": accepted})
+    assert ("content-encoding" in answer.headers) == taken
+    assert "<title>cubegate</title>" in answer.text
+
+
+def test_nothing_of_the_data_is_compressed_once_more(server):
+    root = str(server.client.base_url)
+    for path in ("utm/zarr/displacement/0.0.0", "utm/zarr/.zmetadata", "utm/description"):
+        answer = httpx.get(f"{root}{path}", headers={"Accept-Encoding": "gzip"})
+        assert answer.status_code == 200
+        assert "content-encoding" not in answer.headers
