@@ -8,13 +8,15 @@ const AGREED = 1e-4;
 export function openProjection(description) {
   const extent = description.extent.native;
   const crs = description.crs;
-  if (crs?.geographic) {
-    const same = (place) => [...place];
+  const same = (place) => [...place];
+  // the degrees of a rotated pole are others
+  if (crs?.geographic && agrees({ inverse: same }, description)) {
     const projection = new ol.proj.Projection({ code: "CUBE:degrees", units: "degrees", extent });
     return { projection, toLonLat: same, fromLonLat: same, flat: true };
   }
-  const projection = new ol.proj.Projection({ code: `CUBE:${description.id}`, metersPerUnit: crs?.metres || 1, extent });
-  const way = crs && [crs.projjson, crs.wkt].map(openWay).find((each) => each && agrees(each, description));
+  const units = crs?.geographic ? { units: "degrees" } : { metersPerUnit: crs?.metres || 1 };
+  const projection = new ol.proj.Projection({ code: `CUBE:${description.id}`, ...units, extent });
+  const way = crs && [crs.projjson, crs.wkt, crs.proj].map(openWay).find((each) => each && agrees(each, description));
   return {
     projection,
     toLonLat: way ? (place) => finite(() => way.inverse([...place])) : null,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,8 @@ _LONGEST_TEXT = 200
 _MOST_VALUES = 1000
 # of the points that are transformed, for a ring that is drawn
 _RING_STEP = 50
+# the steps of a pipeline that are no projection
+_NO_METHOD = re.compile(r"\+proj=(pipeline|axisswap|unitconvert)\b")
 
 
 def describe_dataset(dataset: xr.Dataset, settings: GridSettings) -> dict[str, Any]:
@@ -46,7 +49,7 @@ def describe_dataset(dataset: xr.Dataset, settings: GridSettings) -> dict[str, A
 
 
 def describe_crs(crs: CRS | None) -> dict[str, Any] | None:
-    """Describe a CRS by its name and as PROJJSON and WKT, which proj4js reads; None where it is unknown.
+    """Describe a CRS by its name, and in three forms that proj4js reads; None where it is unknown.
 
     `metres` is how many a unit of x and y has, 0 where these are degrees.
     """
@@ -59,6 +62,7 @@ def describe_crs(crs: CRS | None) -> dict[str, Any] | None:
         "metres": 0.0 if crs.is_geographic else crs.axis_info[0].unit_conversion_factor,
         "projjson": crs.to_json_dict(),
         "wkt": _wkt1(crs),
+        "proj": _proj(crs),
     }
 
 
@@ -68,6 +72,17 @@ def _wkt1(crs: CRS) -> str | None:
         return crs.to_wkt("WKT1_GDAL")
     except CRSError:
         return None
+
+
+def _proj(crs: CRS) -> str | None:
+    """Return a CRS without its datum as a PROJ string, by which proj4js knows most methods, or None."""
+    operation = crs.coordinate_operation
+    steps = operation.to_proj4().split("+step") if operation else []
+    methods = [step.strip() for step in steps if not _NO_METHOD.search(step)]
+    if len(methods) != 1:
+        return None
+    unit = "" if crs.is_geographic else f" +to_meter={crs.axis_info[0].unit_conversion_factor}"
+    return f"{methods[0]}{unit} +no_defs"
 
 
 def _in_degrees(grid: Grid) -> dict[str, Any]:
