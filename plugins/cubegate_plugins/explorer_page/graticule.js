@@ -3,8 +3,11 @@
 const STEPS = [30, 20, 10, 5, 2, 1, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001];
 const SAMPLES = 12;
 const POINTS = 96;
+const MOST_LINES = 60;
 // how far from the edge of the map a label stands, in pixels: beside the buttons, above the scale
 const LABEL = [36, 40];
+// where the buttons are, from the top left corner
+const BUTTONS = [80, 100];
 
 /** The largest step of which a span holds at least four. */
 export function stepOf(span) {
@@ -15,8 +18,10 @@ export function stepOf(span) {
 export function degrees(value, step, letters) {
   const digits = Math.max(0, Math.ceil(-Math.log10(step) - 1e-9));
   const wrapped = letters[0] === "E" ? ((((value + 180) % 360) + 360) % 360) - 180 : value;
-  const letter = Number(wrapped.toFixed(digits)) === 0 ? "" : wrapped > 0 ? letters[0] : letters[1];
-  return `${Math.abs(wrapped).toFixed(digits)}°${letter}`;
+  const size = Math.abs(wrapped).toFixed(digits);
+  // the equator, the first meridian and the one opposite to it lie on neither side
+  const letter = Number(size) === 0 || Number(size) === 180 ? "" : wrapped > 0 ? letters[0] : letters[1];
+  return `${size}°${letter}`;
 }
 
 /** The box in degrees around an extent of the map, {west, south, east, north}; null where nothing is on the Earth. */
@@ -54,9 +59,11 @@ export function graticule(extent, way) {
   const box = coveredDegrees(extent, way);
   if (!box) return [];
   const lines = [];
+  // from the edge of the map to the pole, so that the first place in sight is not the one that all meridians share
+  const upwards = box.south === -90 && !way.flat ? [box.north, box.south] : [box.south, box.north];
   const anywhere = way.flat || box.north === 90 || box.south === -90;
   const add = (meridian, value, step) => {
-    const along = meridian ? [box.south, box.north] : [box.west, box.east];
+    const along = meridian ? upwards : [box.west, box.east];
     const places = [];
     for (let index = 0; index <= POINTS; index += 1) {
       const other = along[0] + ((along[1] - along[0]) * index) / POINTS;
@@ -66,11 +73,16 @@ export function graticule(extent, way) {
     if (places.length > 1) lines.push({ text: degrees(value, step, meridian ? "EW" : "NS"), places, meridian, anywhere });
   };
   const steps = [stepOf(box.east - box.west), stepOf(box.north - box.south)];
-  for (let value = Math.ceil(box.west / steps[0]) * steps[0]; value <= box.east && lines.length < 60; value += steps[0]) {
+  const multiples = (low, high, step) => {
+    const first = Math.ceil(low / step);
+    const count = Math.min(MOST_LINES, Math.floor(high / step) - first + 1);
+    return Array.from({ length: Math.max(0, count) }, (_, index) => (first + index) * step);
+  };
+  for (const value of multiples(box.west, box.east, steps[0])) {
     if (!(box.west === -180 && value <= -180)) add(true, value, steps[0]);
   }
-  for (let value = Math.ceil(box.south / steps[1]) * steps[1]; value <= box.north && lines.length < 120; value += steps[1]) {
-    if (Math.abs(value) < 90) add(false, value, steps[1]);
+  for (const value of multiples(box.south, box.north, steps[1])) {
+    if (Math.abs(value) < 90 - steps[1] / 2) add(false, value, steps[1]);
   }
   return lines;
 }
@@ -82,7 +94,9 @@ export function graticule(extent, way) {
 export function labelPlace(line, extent, pixel) {
   const [west, south, east, north] = extent;
   const [across, up] = LABEL.map((pixels) => pixels * pixel);
-  const within = ([x, y]) => x >= west + across && x <= east - across && y >= south + up && y <= north - up;
+  const [aside, below] = BUTTONS.map((pixels) => pixels * pixel);
+  const within = ([x, y]) =>
+    x >= west + across && x <= east - across && y >= south + up && y <= north - up && !(x < west + aside && y > north - below);
   const inside = line.places.find(within);
   // around a pole, and where the Earth ends, lines end anywhere
   if (!inside || line.anywhere) return inside ?? null;
