@@ -54,6 +54,7 @@ function showDate(description, state) {
   $("time").value = String(index);
   $("time").setAttribute("aria-valuetext", shortDate(times[index] ?? ""));
   $("date").textContent = times.length ? `${shortDate(times[index])} (${index + 1} of ${times.length})` : "";
+  for (const id of ["earlier", "time", "later"]) $(id).hidden = times.length < 2;
   $("earlier").disabled = index === 0;
   $("later").disabled = index >= times.length - 1;
 }

@@ -30,11 +30,20 @@ export function announce(text) {
   $("announcement").textContent = text;
 }
 
-/** Show an error in words, or none. */
+let working = 0;
+
+/** Say that something more is under way (1), or less (-1). */
+export function underWay(change) {
+  working += change;
+  $("busy").hidden = working <= 0;
+}
+
+/** Show an error in words, or none; one that may be over in a moment can be tried again, since the address holds all. */
 export function showProblem(error) {
   const place = $("problem");
   place.hidden = !error;
-  place.textContent = error ? error.message ?? String(error) : "";
+  const again = error?.temporary ? [" ", make("button", { type: "button", onclick: () => window.location.reload() }, "Try again")] : [];
+  place.replaceChildren(error ? error.message ?? String(error) : "", ...again);
 }
 
 /** Copy text; says whether it could be. */

@@ -26,7 +26,7 @@ class Explorer {
       remove: (index) => this.change({ points: this.state.points.filter((_, each) => each !== index) }),
       lost: (point, error) => {
         showProblem(error);
-        this.change({ points: this.state.points.filter((each) => each !== point) });
+        if (!error.temporary) this.change({ points: this.state.points.filter((each) => each !== point) });
       },
     });
     this.map = new CubeMap($("map"), {
@@ -45,8 +45,9 @@ class Explorer {
 
   async start() {
     const ids = await fetchJson("datasets");
-    this.mark = listCubes(ids, (id) => this.open({ ...EMPTY, cube: id }));
+    this.mark = listCubes(ids, (id) => this.open({ ...EMPTY, cube: id }, true));
     this.ids = ids;
+    for (const id of ["place", "results"]) $(id).hidden = ids.length === 0;
     await this.restore();
   }
 
@@ -56,8 +57,8 @@ class Explorer {
     return first === undefined ? undefined : this.open({ ...state, cube: first });
   }
 
-  /** Open the cube of a state, and show the state as far as the cube has what it names. */
-  async open(state) {
+  /** Open the cube of a state, and show the state as far as the cube has what it names; as a `step` that Back takes back. */
+  async open(state, step = false) {
     const number = (this.opened += 1);
     showProblem(null);
     let description;
@@ -72,7 +73,10 @@ class Explorer {
     this.description = description;
     this.state = fillDrawing(description, state);
     this.tiles = null;
+    this.arrowProblem = "";
+    if (step) window.history.pushState(null, "", writeState(this.state));
     this.mark(state.cube);
+    for (const id of ["place", "results"]) $(id).inert = false;
     $("cube-title").textContent = description.title;
     document.title = `${description.title}: cubegate`;
     const [first, second] = pointNames(description);
@@ -123,6 +127,11 @@ class Explorer {
     this.asking?.abort();
     this.asking = new AbortController();
     const { signal } = this.asking;
+    this.showNote();
+    if (!description.crs) {
+      $("legend").hidden = true;
+      return;
+    }
     try {
       this.tiles ??= await openTileGrid(description, state);
       if (signal.aborted) return;
@@ -157,18 +166,18 @@ class Explorer {
     this.flowing?.abort();
     this.flowing = new AbortController();
     const shown = this.state.arrows && hasFlow(this.description) ? this.map.shown : null;
-    if (!shown) {
-      this.map.drawArrows([]);
-      return;
-    }
+    let arrows = [];
+    let problem = "";
     try {
-      this.map.drawArrows(await fetchArrows(this.description, this.state, shown, this.flowing.signal));
+      if (shown) arrows = await fetchArrows(this.description, this.state, shown, this.flowing.signal);
     } catch (error) {
       if (error.name === "AbortError") return;
-      this.map.drawArrows([]);
-      announce(error.message);
-      $("position").textContent = error.message;
+      problem = error.message;
+      announce(problem);
     }
+    this.map.drawArrows(arrows);
+    this.arrowProblem = problem;
+    this.showNote();
   }
 
   addPoint(at) {
@@ -195,8 +204,22 @@ class Explorer {
     if (!this.description) return;
     this.state = { ...this.state, view };
     this.write();
-    if (this.tiles && view[2] > coarsest(this.tiles)) $("position").textContent = "Zoom in: the picture of so large an area would cost too much.";
+    this.showNote();
     if (this.state.arrows) this.drawArrows();
+  }
+
+  /** Say over the map why it lacks something, and what to do. */
+  showNote() {
+    const { description, state, tiles } = this;
+    const notes = [
+      description.crs ? "" : "No picture can be drawn: nobody knows where on the Earth this cube lies. Series and boxes work in its own x and y. Whoever runs this server may set crs: in the cube's collection file.",
+      tiles && state.view?.[2] > coarsest(tiles) ? "Zoom in: the picture of so large an area would cost too much." : "",
+      this.arrowProblem,
+    ];
+    const text = notes.filter(Boolean).join(" ");
+    if ($("map-note").textContent === text) return;
+    $("map-note").textContent = text;
+    $("map-note").hidden = text === "";
   }
 
   tellPosition(at, lonlat) {

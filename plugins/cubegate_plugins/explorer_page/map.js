@@ -1,5 +1,6 @@
 // The map: the cube in its own CRS, a graticule, the pixels and the box that are chosen, and flow arrows.
 
+import { underWay } from "./elements.js";
 import { graticule, labelPlace } from "./graticule.js";
 import { coarsest } from "./imagery.js";
 import { openProjection } from "./projection.js";
@@ -37,12 +38,21 @@ export class CubeMap {
     target.addEventListener("focus", () => target.classList.toggle("keyboard", target.matches(":focus-visible")));
     target.addEventListener("blur", () => target.classList.remove("keyboard"));
     window.addEventListener("themechange", () => this.redraw());
+    this.map.on("loadstart", () => this.load(true));
+    this.map.on("loadend", () => this.load(false));
+  }
+
+  load(loading) {
+    if (loading !== Boolean(this.loading)) underWay(loading ? 1 : -1);
+    this.loading = loading;
   }
 
   /** Show another cube; `view` is [x, y, resolution] or null for the whole. */
   open(description, view) {
     this.description = description;
     this.way = openProjection(description);
+    // without a CRS nobody knows how long a unit is
+    this.target.classList.toggle("unscaled", !description.crs);
     const extent = description.extent.native;
     const size = Math.max(extent[2] - extent[0], extent[3] - extent[1]);
     const [across, down] = this.map.getSize() ?? [600, 400];
@@ -119,10 +129,11 @@ export class CubeMap {
     source.clear(true);
     if (!this.way.toLonLat || !this.map.getSize()) return;
     const extent = this.map.getView().calculateExtent(this.map.getSize());
-    const stroke = new ol.style.Stroke({ color: colour("--graticule"), width: 0.7, lineDash: [4, 4] });
+    const strokes = [["--map", 2.4], ["--graticule", 1]].map(([name, width]) =>
+      new ol.style.Style({ stroke: new ol.style.Stroke({ color: colour(name), width, lineDash: [4, 4] }) }));
     for (const line of graticule(extent, this.way)) {
       const feature = new ol.Feature(new ol.geom.LineString(line.places));
-      feature.setStyle(new ol.style.Style({ stroke }));
+      feature.setStyle(strokes);
       source.addFeature(feature);
       const place = labelPlace(line, extent, this.map.getView().getResolution());
       if (!place) continue;

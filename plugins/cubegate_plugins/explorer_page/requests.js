@@ -1,5 +1,6 @@
 // The addresses of what the page asks of the server, and its errors in words.
 
+import { underWay } from "./elements.js";
 import { plainly } from "./state.js";
 
 /** Build `datasets/{id}/{path}?...`, without what is empty. */
@@ -53,15 +54,22 @@ export function isTimed(description, name) {
 
 /** Ask for JSON; throws an error whose message says in words what the server said. */
 export async function fetchJson(url, options = {}) {
-  let response;
+  underWay(1);
   try {
-    response = await fetch(url, options);
+    const response = await fetch(url, options);
+    if (response.ok) return await response.json();
+    throw failure(words(response.status, await response.json().catch(() => ({}))), response.status >= 500 || response.status === 429);
   } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error("The server did not answer. Is it running, and is the network there?");
+    // what fetch itself throws when nobody answers
+    throw error instanceof TypeError ? failure("The server did not answer. Is it running, and is the network there?", true) : error;
+  } finally {
+    underWay(-1);
   }
-  if (response.ok) return response.json();
-  throw new Error(words(response.status, await response.json().catch(() => ({}))));
+}
+
+/** An error that says whether it may be over in a moment. */
+function failure(message, temporary) {
+  return Object.assign(new Error(message), { temporary });
 }
 
 /** Say a problem document in one line. */

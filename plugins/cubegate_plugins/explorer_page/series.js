@@ -5,10 +5,12 @@ import { align, instant, place, shortDate, shown } from "./numbers.js";
 import { fetchJson, pointNames, seriesAddress } from "./requests.js";
 
 const { uPlot } = globalThis;
-const COLOURS = ["#d1495b", "#1f77b4", "#e08e0b", "#2a9d5c", "#8e5bd0", "#00a0a0", "#b5651d", "#7d8597"];
+const COLOURS = ["#d1495b", "#1f77b4", "#c27803", "#2a9d5c", "#8e5bd0", "#00a0a0", "#b5651d", "#7d8597"];
 const MOST_JOINED = 200;
 const MOST_ROWS = 2000;
 const HEIGHT = 240;
+// what is shown to either side of a single date, a day in seconds
+const ALONE = 86_400;
 
 export const colourOf = (number) => COLOURS[number % COLOURS.length];
 
@@ -17,7 +19,7 @@ export class SeriesPanel {
   constructor(on) {
     this.on = on;
     this.read = new Map();
-    this.rows = [];
+    this.failed = new Set();
     window.addEventListener("themechange", () => this.plot());
     new ResizeObserver(() => this.chart?.setSize({ width: $("chart").clientWidth, height: HEIGHT })).observe($("chart"));
   }
@@ -39,10 +41,13 @@ export class SeriesPanel {
     if (this.read.has(url)) return;
     try {
       const answer = await fetchJson(url);
+      this.failed.delete(url);
       this.read.set(url, seriesOf(answer, this.state.variable));
       if (this.wanted?.includes(url)) this.tell(point, this.read.get(url));
     } catch (error) {
-      if (this.wanted?.includes(url)) this.on.lost(point, error);
+      if (!this.wanted?.includes(url)) return;
+      this.failed.add(url);
+      this.on.lost(point, error);
     }
   }
 
@@ -68,7 +73,7 @@ export class SeriesPanel {
       swatch.append(square);
       return make("li", {},
         swatch,
-        make("span", {}, `${index + 1}: ${where}${series ? `: ${shownAt(series, state.datetime)}` : ": reading"}`),
+        make("span", {}, `${index + 1}: ${where}${series ? `: ${shownAt(series, state.datetime)}` : this.failed.has(this.wanted[index]) ? ": not read" : ": reading"}`),
         make("a", { href: seriesAddress(description, state, point, "csv"), download: `${description.id}-${index + 1}.csv`, "aria-label": `CSV of pixel ${index + 1}` }, "CSV"),
         make("button", { type: "button", "aria-label": `Remove pixel ${index + 1}`, onclick: () => this.on.remove(index) }, "×"),
       );
@@ -106,7 +111,7 @@ export class SeriesPanel {
       width: $("chart").clientWidth,
       height: HEIGHT,
       tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1000), "Etc/UTC"),
-      scales: { x: { time: dated } },
+      scales: { x: { time: dated, range: (_, low, high) => (low === high ? [low - ALONE, high + ALONE] : [low, high]) } },
       axes: [axis, { ...axis, label: units ? `${this.state.variable} (${units})` : this.state.variable, size: 70 }],
       series: [
         { label: dated ? "Time (UTC)" : "Number" },
