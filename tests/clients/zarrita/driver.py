@@ -41,7 +41,9 @@ class Job:
     keys: list[str] = field(default_factory=list)
 
     def document(self):
-        reads = self.reads and [{"path": read} if isinstance(read, str) else read for read in self.reads]
+        reads = self.reads
+        if reads is not None:
+            reads = [{"path": read} if isinstance(read, str) else read for read in reads]
         return {**vars(self), "reads": reads}
 
 

@@ -12,6 +12,18 @@ const CONSOLIDATED = {
 const selected = (parts) =>
   parts?.map((part) => (Array.isArray(part) ? zarr.slice(...part) : part)) ?? null;
 
+// Node would open a connection for each chunk at once, more than a busy machine takes.
+function createQueue() {
+  const waiting = [];
+  const work = async () => {
+    while (waiting.length) await waiting.shift()();
+  };
+  return {
+    add: (task) => waiting.push(task),
+    onIdle: () => Promise.all(Array.from({ length: 16 }, work)),
+  };
+}
+
 const described = (error) => ({ name: error.name, message: error.message });
 const asJson = (value) =>
   typeof value === "bigint" || Number.isNaN(value) ? String(value) : (value ?? null);
@@ -28,7 +40,7 @@ async function readArray(root, open, { path, selection, chunk, digest }, keep) {
     fill: asJson(array.fillValue),
     attributes: array.attrs,
   };
-  const found = chunk ? await array.getChunk(chunk) : await zarr.get(array, selected(selection));
+  const found = chunk ? await array.getChunk(chunk) : await zarr.get(array, selected(selection), { createQueue });
   // where no dimension is left zarrita gives the value alone
   const { data, shape, stride } = found?.data === undefined ? { data: [found], shape: [], stride: [] } : found;
   const numbers = ArrayBuffer.isView(data);

@@ -113,21 +113,21 @@ def test_a_sharded_array_is_not_there_in_v2(read, cubes):
     assert answer.arrays == {}
 
 
-def test_what_was_never_written_is_fill_and_what_is_outside_is_not_there(read, cubes):
-    inside = {"v2": "holes/0.1.1", "v3": "holes/c/0/1/1"}
-    rows, columns = -(-ROWS // 32), -(-COLUMNS // 32)
-    outside = [
-        f"holes/c/0/{rows}/0",
-        f"holes/0.0.{columns}",
-        "holes/c/2/0/0",
-        "nothing/zarr.json",
-        "holes/.zgroup",
-    ]
-    for tree in ("zarr", "zarr-plain"):
-        keys = [*inside.values(), *outside]
-        (answer,) = read(Job(f"{cubes.address}/granules/{tree}", keys=keys))
-        assert all(answer.lengths[key] > 0 for key in inside.values())
-        assert [answer.lengths[key] for key in outside] == [None] * len(outside)
+# keys of chunks and shards that were never written, and keys that no grid has
+KEYS = {
+    "granules": (["holes/0.1.1", "holes/c/0/1/1"], ["holes/c/0/2/0", "holes/0.0.3", "holes/c/2/0/0", "holes/.zgroup"]),
+    "codecs-2": (["zlib/3.0", "zlib/c/3/0", "slashes/3.0"], ["zlib/4.0", "slashes/4.0", "nothing/.zarray"]),
+    "codecs-3": (["gzip/c/3/2"], ["gzip/c/3/3", "nothing/zarr.json"]),
+    "sharded": (["byte/c/0/2"], ["byte/c/3/0", "byte/c/0/3"]),
+}  # fmt: skip
+
+
+def test_what_was_never_written_is_there_and_what_is_outside_is_not(read, cubes):
+    for name, (inside, outside) in KEYS.items():
+        for tree in ("zarr", "zarr-plain"):
+            (answer,) = read(Job(f"{cubes.address}/{name}/{tree}", "v3", keys=[*inside, *outside], reads=[]))
+            assert all(answer.lengths[key] for key in inside), answer.lengths
+            assert [answer.lengths[key] for key in outside] == [None] * len(outside)
 
 
 @pytest.mark.parametrize("way", WAYS, ids="-".join)
