@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
+from weakref import WeakKeyDictionary
 
 from cubegate.api.dependencies import Services
 from cubegate.catalog.combined import CombinedCube
@@ -22,6 +24,8 @@ from cubegate.query.variables import choose_variables
 # seconds for a page; what takes longer is opened in the meantime, and on the page of the next request
 PATIENCE = 20.0
 _IN_FLIGHT = 8
+# what searches ask for, which is a hundredth of what descriptions hold
+_searched: WeakKeyDictionary[Cube, Description] = WeakKeyDictionary()
 
 
 async def describe_collection(cube: Cube, group: str = "") -> Description:
@@ -60,14 +64,20 @@ async def _describe_members(cube: CombinedCube, group: str) -> Description:
     return await in_thread(partial(combine, parts, cube.id, cube.title))
 
 
-async def describe_page(services: Services, ids: Sequence[str]) -> list[Description]:
-    """Describe those of some collections that can be opened and described soon, in their order."""
+def _any(_: Description) -> bool:
+    return True
+
+
+async def describe_page(
+    services: Services, ids: Sequence[str], wanted: Callable[[Description], bool] = _any
+) -> list[Description]:
+    """Describe those of some collections that are wanted and can be described soon, in their order."""
     end = asyncio.get_running_loop().time() + PATIENCE
 
     async def described(name: str) -> Description | None:
         try:
             async with asyncio.timeout_at(end):
-                return await describe_collection(await services.catalog.get(name))
+                return await _describe_wanted(await services.catalog.get(name), wanted)
         except (CubegateError, TimeoutError):
             # one that is broken says why at its own address
             return None
@@ -76,10 +86,26 @@ async def describe_page(services: Services, ids: Sequence[str]) -> list[Descript
     return [each for each in found if each is not None]
 
 
+async def _describe_wanted(cube: Cube, wanted: Callable[[Description], bool]) -> Description | None:
+    """Describe a cube, unless what is remembered of it says that it is not wanted."""
+    known = _searched.get(cube)
+    if known is not None and not wanted(known):
+        return None
+    found = await describe_collection(cube)
+    if isinstance(cube, Datacube):
+        # of a combined cube other members may be there the next time
+        _searched[cube] = replace(
+            found, axes=(), dimensions=(), times=tuple(dict.fromkeys((*found.times[:1], *found.times[-1:])))
+        )
+    return found if wanted(found) else None
+
+
 async def find_collections(
     services: Services, offset: int, limit: int, wanted: Callable[[Description], bool]
 ) -> tuple[list[Description], int | None]:
     """Return up to `limit` of the wanted cubes from the one numbered `offset`, and where the next begins.
+
+    `wanted` tells by the place, the first and last time, the parameters and the texts of a description.
 
     There is none empty before the last, unless it took too long: clients take an empty page for the end.
     """
@@ -90,7 +116,7 @@ async def find_collections(
     while len(found) < limit and offset < len(ids) and asyncio.get_running_loop().time() < end:
         block = ids[offset : offset + limit - len(found)]
         offset += len(block)
-        found += filter(wanted, await describe_page(services, block))
+        found += await describe_page(services, block, wanted)
     return found, offset if offset < len(ids) else None
 
 

@@ -12,8 +12,11 @@ import shapely
 import xarray as xr
 from pyproj import CRS, Transformer
 
-from cubegate.api.collections import describe_page
+from cubegate.api.collections import describe_page, find_collections
 from cubegate.app import create_app
+from cubegate.edr.description import describe
+from cubegate.edr.search import Search
+from cubegate.query.interval import parse_interval
 from cubegate.settings import load_settings
 
 PLACES = {"west": ("EPSG:32611", -114.2, 60), "east": ("EPSG:32612", -114.15, 61)}
@@ -106,6 +109,34 @@ async def test_a_collection_that_takes_too_long_is_left_out(monkeypatch):
 
     assert await describe_page(SimpleNamespace(catalog=Catalog()), ["a", "b"]) == []
     assert asked == ["a", "b"]
+
+
+async def test_what_a_search_does_not_find_is_described_once(made, tmp_path, monkeypatch):
+    made["west"].to_zarr(tmp_path / "west.zarr", zarr_format=2)
+    (tmp_path / "west.yaml").write_text(
+        f'id: west\nsource: {{kind: zarr, href: "{(tmp_path / "west.zarr").as_uri()}"}}\n'
+    )
+    (tmp_path / "cubegate.yaml").write_text(
+        f'upstreams: {{"{tmp_path.as_uri()}/": {{}}}}\ncollections: [west.yaml]\n'
+    )
+    described = []
+    monkeypatch.setattr(
+        "cubegate.api.collections.describe",
+        lambda *given: described.append(given) or describe(*given),
+    )
+    app = create_app(load_settings(tmp_path / "cubegate.yaml", {}), {})
+    async with app.router.lifespan_context(app):
+        services = app.state.services
+        here, elsewhere = Search(box=(-114.3, 34.9, -114.1, 35.1)), Search(box=(0.0, 34.9, 1.0, 35.1))
+        for search, count in ((elsewhere, 1), (elsewhere, 1), (here, 2), (elsewhere, 2)):
+            found, following = await find_collections(services, 0, 10, search.finds)
+            assert ([each.id for each in found], following) == (["west"] if search is here else [], None)
+            assert len(described) == count
+        (found,), _ = await find_collections(services, 0, 10, here.finds)
+        # what is found is described in full
+        assert len(found.axes) == 2
+        later = Search(interval=parse_interval("2020-01-15/2020-01-20"))
+        assert [each.id for each in (await find_collections(services, 0, 10, later.finds))[0]] == ["west"]
 
 
 def test_a_combined_collection_is_described_by_all_its_members(edr, made):
