@@ -183,6 +183,33 @@ def test_the_demos_layers_are_named_and_dated(demo_cubes, demo_url, version):
     assert mpl_image.imread(io.BytesIO(answer.read())).shape == (40, 50, 4)
 
 
+@VERSIONS
+def test_the_demos_speeds_are_asked_for_by_a_time_of_nanoseconds(demo_cubes, demo_url, compared, version):
+    wms = service(demo_url, "its-live", version)
+    ice = demo_cubes.ice()
+    times, x, y = (ice[name][:] for name in ("mid_date", "x", "y"))
+    listed = wms["v"].timepositions
+    order = np.unique(times)
+    assert len(listed) == len(order)
+    half = abs(x[1] - x[0]) / 2
+    bounds = (float(x.min() - half), float(y.min() - half), float(x.max() + half), float(y.max() + half))
+    checked = []
+    for number in (0, 7, len(order) - 1):
+        (first, *_) = np.flatnonzero(times == order[number])
+        for column, row in ((3, 4), (60, 50), (len(x) - 1, 0)):
+            answer = wms.getfeatureinfo(
+                layers=["v"], query_layers=["v"], styles=[""], srs="EPSG:3413", bbox=bounds, size=(len(x), len(y)),
+                format="image/png", info_format="application/json", xy=(column, row), time=listed[number],
+            )  # fmt: skip
+            facts = json.loads(answer.read())["features"][0]["properties"]
+            assert (facts["x"], facts["y"]) == (x[column], y[row])
+            stored = ice["v"][first, row, column]
+            fill = ice["v"].attrs.get("_FillValue", ice["v"].fill_value)
+            assert facts["value"] == (None if stored == fill else stored)
+            checked.append(stored)
+    compared(np.array(checked))
+
+
 def values(coverage, name):
     """The values of a coverage's parameter by its axes, NaN where nothing is known."""
     array = coverage["ranges"][name]

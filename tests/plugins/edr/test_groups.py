@@ -50,13 +50,21 @@ def edr(groups, tmp_path_factory, serving):
     (directory / "cube.yaml").write_text(
         f'id: cube\nsource: {{kind: zarr, href: "{(directory / "cube.zarr").as_uri()}"}}\n'
     )
+    for name, cube in groups.items():
+        far = cube.assign_coords(x=cube.x.assign_attrs(cube.x.attrs) + 50_000)
+        far.x.attrs = cube.x.attrs
+        far.to_zarr(directory / "far.zarr", group=name or None, mode="a", zarr_format=2)
+    (directory / "far.yaml").write_text(
+        f'id: far\nsource: {{kind: zarr, href: "{(directory / "far.zarr").as_uri()}"}}\n'
+    )
+    (directory / "both.yaml").write_text("id: both\nsource: {kind: combined, members: [far, cube]}\n")
     (directory / "cubegate.yaml").write_text(
-        f'upstreams: {{"{directory.as_uri()}/": {{}}}}\ncollections: [cube.yaml]\n'
+        f'upstreams: {{"{directory.as_uri()}/": {{}}}}\ncollections: [cube.yaml, far.yaml, both.yaml]\n'
     )
     with serving(create_app(load_settings(directory / "cubegate.yaml", {}), {})) as url:
 
-        def ask(path, status=200, **asked):
-            answer = httpx.get(f"{url}/edr/collections/cube{path}", params=asked, timeout=60)
+        def ask(path, status=200, name="cube", **asked):
+            answer = httpx.get(f"{url}/edr/collections/{name}{path}", params=asked, timeout=60)
             assert answer.status_code == status, answer.text
             return answer
 
@@ -107,3 +115,11 @@ def test_a_coverage_is_of_the_group_that_is_named(edr, groups):
 def test_parameter_names_in_owslibs_spelling_are_understood(edr):
     answer = edr("/position", 400, **ASKED["position"], crs="native", parameter_names="speed")
     assert "speed" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("kind", ASKED)
+def test_a_group_of_a_combined_collection_is_that_of_its_members(edr, groups, kind):
+    asked = {**ASKED[kind], "crs": "EPSG:32611", "group": "coarse", "f": "csv"}
+    rows = pd.read_csv(io.StringIO(edr(f"/{kind}", name="both", **asked).text), comment="#").dropna()
+    np.testing.assert_array_equal(rows.rough, groups["coarse"].rough.sel(x=X, y=Y))
+    assert "nowhere" in edr(f"/{kind}", 404, name="both", **{**asked, "group": "nowhere"}).json()["detail"]
