@@ -256,6 +256,25 @@ def test_a_box_across_the_antimeridian_in_each_way_to_write_it(  # noqa: PLR0917
     compared(cut)
 
 
+@pytest.mark.parametrize(("name", "south", "north"), [("seam", 60.01, 60.98), ("aleutians", 51.81, 52.07)])
+def test_polygons_cut_at_the_antimeridian_are_the_whole_one(edr, name, south, north, compared):
+    def ring(west, east):
+        return f"({west} {south},{east} {south},{east} {north},{west} {north},{west} {south})"
+
+    whole = edr(f"{name}/area", coords=f"POLYGON({ring(179.02, 181.03)})", f="csv")
+    cut = f"MULTIPOLYGON(({ring(179.02, 180)}),({ring(-180, -178.97)}))"
+    assert edr(f"{name}/area", coords=cut, f="csv").text == whole.text
+    compared(table(whole).v)
+    # a ring that jumps from 179 to -179 goes around the Earth the other way
+    inside = table(whole).dropna()
+    around = table(edr(f"{name}/area", coords=f"POLYGON({ring(-178.97, 179.02)})", f="csv")).dropna()
+    places = ["lat", "lon"] if name == "seam" else ["y", "x"]
+    if name == "seam":
+        inside, around = (each.assign(lon=(each.lon % 360).round(6)) for each in (inside, around))
+    assert min(len(around), len(inside)) > 100
+    assert inside.merge(around, on=places).empty
+
+
 @pytest.mark.parametrize("bbox", ["179.02,51.81,181.03,52.07", "179.02,51.81,-178.97,52.07"])
 def test_a_reprojected_box_across_the_antimeridian(edr, places, bbox, compared):
     place = places["aleutians"]
