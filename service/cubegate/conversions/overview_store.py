@@ -79,6 +79,12 @@ class OverviewStore(ZarrTarget):
         for path, values in self._small.items():
             self.write(path, tuple(slice(0, size) for size in values.shape), values)
 
+    @property
+    def is_begun(self) -> bool:
+        """Whether some of it may be there already, from a build that was interrupted."""
+        with in_own_words():
+            return any(sync(self._objects.exists(f"{path}/zarr.json")) for path in list(self._arrays)[:1])
+
     def holds(self, path: str, region: Region) -> bool:
         """Tell whether a region was written whole, and can be read."""
         array = parse_array_v3(path, self.document(path))

@@ -152,10 +152,11 @@ def _prepare(wanted: Wanted, place: Place, cube: Datacube, bridge: LoopThread) -
     if complete:
         return Prepared(place, cube, tuple(pyramids), left_out, store, (), None, complete, price_of(()))
     earlier = find_earlier((place.configured, place.opened), cube, store, record, coordinates)
+    begun = store.is_begun
     todo = tuple(
         piece
         for piece in pieces(pyramids)
-        if not (earlier is not None and earlier.has(piece)) and not is_held(piece, store)
+        if not (earlier is not None and earlier.has(piece)) and not (begun and is_held(piece, store))
     )
     return Prepared(place, cube, tuple(pyramids), left_out, store, todo, earlier, complete, price_of(todo))
 
