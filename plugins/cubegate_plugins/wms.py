@@ -26,7 +26,7 @@ DESCRIPTION = """The Web Map Service: `REQUEST=GetCapabilities`, `GetMap`, `GetF
 `GetLegendGraphic`, of version 1.3.0 or 1.1.1. Layers are the cube's variables; `rescale`, `colormap`,
 `where`, `mask` and `group` are as for tiles."""
 XML = "text/xml"
-_MEDIA_TYPES = (PNG, *wms.INFO_FORMATS, wms.GML, XML, *MEDIA_TYPES.values(), "application/vnd.ogc.se_xml")
+_MEDIA_TYPES = (PNG, *wms.INFO_FORMATS, XML, *MEDIA_TYPES.values(), "application/vnd.ogc.se_xml")
 _CONTENT: dict[str, Any] = {media_type: {} for media_type in _MEDIA_TYPES}
 _ERRORS: dict[int | str, dict[str, Any]] = {
     status: {**response, "content": {**response["content"], **_CONTENT}}

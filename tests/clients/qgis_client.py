@@ -128,7 +128,7 @@ class Tasks:
         found = provider.identify(QgsPointXY(*point), kind, QgsRectangle(*bounds), width, height)
         return {"valid": found.isValid(), "results": found.results(), "error": found.error().message(1)}
 
-    def click(self, *, source, crs, bounds, width, height, point, dates):
+    def click(self, *, source, crs, bounds, width, height, point, dates, form="Text"):
         """Click on a canvas that shows a range of dates, with the tool that identifies; returns what it lists."""
         layer, canvas = self.raster(source), QgsMapCanvas()
         canvas.resize(width, height)
@@ -140,9 +140,13 @@ class Tasks:
         context.setTemporalRange(canvas.temporalRange())
         place = canvas.getCoordinateTransform().transform(QgsPointXY(*point))
         tool = QgsMapToolIdentify(canvas)
-        layer.setCustomProperty("identify/format", "Text")
+        layer.setCustomProperty("identify/format", form)
         found = tool.identify(int(place.x()), int(place.y()), [layer], QgsMapToolIdentify.TopDownAll, context)
-        return {"results": {str(number): each.mAttributes[""] for number, each in enumerate(found)}}
+        if form == "Text":
+            return {"results": {str(number): each.mAttributes[""] for number, each in enumerate(found)}}
+        (feature,) = (each.mFeature for each in found)
+        values = dict(zip(feature.fields().names(), map(plain, feature.attributes()), strict=True))
+        return {"wkt": feature.geometry().asWkt(3), "fields": values}
 
     def legend(self, *, source):
         """Fetch the legend as the list of layers does; returns its pixels."""

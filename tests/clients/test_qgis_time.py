@@ -174,3 +174,20 @@ def test_a_click_asks_about_the_date_that_is_shown(places, places_url, tmp_path,
     assert len(set(expected)) == len(expected)
     np.testing.assert_array_equal(found, expected)
     compared(np.array(found))
+
+
+def test_a_click_finds_the_cell_as_a_feature(places, places_url, tmp_path, compared):
+    """In QGIS the cell then flashes at its place on the map."""
+    source = wms_time(places_url, "pole", "v", POLE[0], SPAN)
+    x, y = places["pole"].transform @ (100.5, 60.5)
+    (found,) = ask(
+        tmp_path,
+        {
+            "do": "click", "source": source, "crs": POLE[0], "bounds": POLE[1], "width": 512, "height": 256,
+            "point": (x + 9_000, y - 9_000), "dates": [STARTS[1], STARTS[1]], "form": "Feature",
+        },
+    )  # fmt: skip
+    assert found["wkt"] == f"Point ({x:.0f} {y:.0f})"
+    assert found["fields"]["value"] == places["pole"].values(1)[60, 100]
+    assert found["fields"]["time"] == STARTS[1]
+    compared(np.ones(1))

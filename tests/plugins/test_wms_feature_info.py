@@ -1,4 +1,6 @@
-"""GetFeatureInfo of screens that are wider than a map may be, and in the CRS that it names."""
+"""GetFeatureInfo of screens that are wider than a map may be, in the CRS that it names, and as GML."""
+
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pytest
@@ -41,3 +43,31 @@ def test_features_name_their_crs(server):
     for column in (2000, 4799):
         document = ask(server, column, 3000).json()
         assert document["crs"]["properties"]["name"] == "urn:ogc:def:crs:OGC:1.3:CRS84"
+
+
+GML = "{http://www.opengis.net/gml}"
+
+
+def test_gml_says_the_same_as_json(server, compared):
+    missing = 0
+    for column, row in ((2000, 3000), (30, 30), (4799, 0)):
+        (feature,) = ask(server, column, row).json()["features"]
+        answer = ask(server, column, row, INFO_FORMAT="application/vnd.ogc.gml")
+        assert answer.headers["content-type"] == "application/vnd.ogc.gml"
+        root = ET.fromstring(answer.text)  # noqa: S314 - of our own server
+        cell = root.find(f"{GML}featureMember/cell")
+        point = cell.find(f"geometry/{GML}Point")
+        assert point.get("srsName") == "EPSG:4326"
+        found = [float(part) for part in point.find(f"{GML}coordinates").text.split(",")]
+        assert found == feature["geometry"]["coordinates"]
+        said = {each.tag: each.text for each in cell if each.tag != "geometry"}
+        expected = feature["properties"]
+        missing += expected["value"] is None
+        assert said == {name: "missing" if each is None else str(each) for name, each in expected.items()}
+        compared(np.array(found))
+    assert missing == 1
+
+
+def test_gml_of_nothing_has_no_feature(server):
+    answer = ask(server, 0, 0, BBOX="300000,3898215,302400,3900015", INFO_FORMAT="application/vnd.ogc.gml")
+    assert len(ET.fromstring(answer.text)) == 0  # noqa: S314 - of our own server

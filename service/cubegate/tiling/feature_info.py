@@ -79,6 +79,10 @@ def _gml(rows: Mapping[str, str]) -> bytes:
     root = ET.Element("wfs:FeatureCollection", {"xmlns:wfs": wfs, "xmlns:gml": gml})
     if rows:
         cell = ET.SubElement(ET.SubElement(root, "gml:featureMember"), "cell")
+        if "longitude" in rows:
+            # by this form of the name longitude comes first
+            point = ET.SubElement(ET.SubElement(cell, "geometry"), "gml:Point", {"srsName": "EPSG:4326"})
+            ET.SubElement(point, "gml:coordinates").text = f"{rows['longitude']},{rows['latitude']}"
         for name, text in rows.items():
             # a dimension may have a name that XML does not take
             ET.SubElement(cell, re.sub(r"^(?![A-Za-z_])|[^\w.-]", "_", name, flags=re.ASCII)).text = legal(

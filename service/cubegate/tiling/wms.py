@@ -21,9 +21,9 @@ from cubegate.tiling.style import parse_rescale
 
 NEW, OLD = "1.3.0", "1.1.1"
 MAP_FORMAT = "image/png"
-INFO_FORMATS = ("application/json", "text/plain", "text/html")
-# what GDAL asks for and nothing else; not offered, since JSON says more to those that choose
+# what GDAL asks for and nothing else, and in what QGIS finds features
 GML = "application/vnd.ogc.gml"
+INFO_FORMATS = ("application/json", "text/plain", "text/html", GML)
 OPERATIONS = ("GetCapabilities", "GetMap", "GetFeatureInfo", "GetLegendGraphic")
 MOST_PIXELS = 2048
 # a client may ask about a pixel of a screen that it has put together from several maps
@@ -150,7 +150,7 @@ def read_feature_info(given: Mapping[str, str], version: str) -> MapRequest:
         InvalidParameter: as `read_map`; or the pixel is outside of the map.
     """
     info_format = given.get("info_format") or INFO_FORMATS[0]
-    if info_format not in (*INFO_FORMATS, GML):
+    if info_format not in INFO_FORMATS:
         raise InvalidParameter(
             "info_format", f"There is no format {info_format[:80]!r}.", accepted=", ".join(INFO_FORMATS)
         )
