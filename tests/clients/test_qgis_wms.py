@@ -25,7 +25,7 @@ pytestmark = NEEDS_QGIS
 LAST = len(DATES) - 1
 OLD = f"version=1.1.1&{STYLE}"
 HALF = 20037508.342789244
-# QGIS up to 3.42 takes this CRS for one that is northing first
+# QGIS 3.22 takes this CRS for one that is northing first
 SWAPPED = "EPSG:3031"
 # place, CRS, bounds, size. The pixels are such that no rounding in QGIS adds one to a part of a map
 MAPS = [
