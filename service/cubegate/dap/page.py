@@ -117,7 +117,7 @@ def _corner(variable: DapVariable) -> str:
 
 
 def _part(address: str, variables: list[DapVariable]) -> str:
-    if not variables:
+    if not variables or not all(_telling(variables).shape):
         return ""
     asked = f"{address}.ascii?{_corner(_telling(variables))}"
     return f'<pre tabindex="0" aria-label="example of a part">curl -g "{escape(asked)}"</pre>'
@@ -129,9 +129,8 @@ def _row(variable: DapVariable) -> str:
     sizes = ", ".join(f"{escape(dim)}\N{NO-BREAK SPACE}=\N{NO-BREAK SPACE}{size}" for dim, size in dims)
     what = escape("; ".join(_told(variable)))
     empty = not all(variable.shape)
-    link = (
-        f'<a href="opendap.ascii?{escape(_corner(variable))}">values<span class="quiet"> of {name}</span></a>'
-    )
+    href = f"opendap.ascii?{escape(_corner(variable))}"
+    link = f'<a href="{href}" aria-label="values of {name}">values</a>'
     return (
         f'<tr><th scope="row"><code>{name}</code></th><td>{sizes or "one value"}</td>'
         f"<td>{variable.dap_type.name}</td><td>{what}</td><td>{'no values' if empty else link}</td></tr>"
