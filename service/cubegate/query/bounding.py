@@ -22,8 +22,9 @@ from cubegate.query.crs import (
 
 # along each edge of a box
 EDGE_POINTS = 1001
-# inside of it, along each axis
-INNER_POINTS = 24
+# of these, where it is bent evenly between two; and inside, along each axis
+BENT_POINTS = 251
+INNER_POINTS = 16
 # of a whole turn
 _ROUNDING = 1e-9
 
@@ -44,7 +45,7 @@ def transform_bounds(source: CRS, target: CRS, bounds: Bounds, parameter: str = 
         # no point there, but a line or nothing, which the outline says nothing of
         degrees = transform_bounds(source, lonlat(), bounds, parameter)
         return transform_bounds(lonlat(), target, degrees, parameter)
-    edge_x, edge_y = outline(bounds)
+    edge_x, edge_y = outline(bounds, BENT_POINTS)
     inside_x, inside_y = _places_inside(bounds)
     # a projection may have no place for what is inside, or draw it further out
     every = np.concatenate([edge_x, inside_x]), np.concatenate([edge_y, inside_y])
@@ -67,10 +68,10 @@ def transform_bounds(source: CRS, target: CRS, bounds: Bounds, parameter: str = 
     return west - shift, south, east - shift, north
 
 
-def outline(bounds: Bounds) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return points around a box, `EDGE_POINTS` on each side."""
+def outline(bounds: Bounds, points: int = EDGE_POINTS) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return points around a box, as many on each side."""
     west, south, east, north = bounds
-    x, y = np.linspace(west, east, EDGE_POINTS), np.linspace(south, north, EDGE_POINTS)
+    x, y = np.linspace(west, east, points), np.linspace(south, north, points)
     level: Any = np.full_like
     return (
         np.concatenate([x, level(y, east), x[::-1], level(y, west)]),
@@ -80,10 +81,13 @@ def outline(bounds: Bounds) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 
 def _reach(values: NDArray[np.float64], around: int) -> tuple[float, float]:
     """The least and largest value in a box, whose first `around` are on its outline: between these too."""
-    bend = np.zeros((4, around // 4))
-    bend[:, 1:-1] = np.abs(np.diff(values[:around].reshape(4, -1), 2, axis=1)) / 8
+    edges = values[:around].reshape(4, -1)
+    slope, bend = (edges[:, 2:] - edges[:, :-2]) / 2, np.abs(np.diff(edges, 2, axis=1))
+    peaks = np.zeros_like(edges)
+    # of the parabola through a point and its neighbours, and a little for what it is not
+    peaks[:, 1:-1] = 1.01 * np.minimum(slope**2, bend**2 / 4) / np.where(bend > 0, 2 * bend, 1.0)
     beyond = np.zeros(values.size)
-    beyond[:around] = bend.reshape(-1)
+    beyond[:around] = peaks.reshape(-1)
     low, high = values.argmin(), values.argmax()
     return float(values[low] - beyond[low]), float(values[high] + beyond[high])
 

@@ -65,9 +65,10 @@ def to_grid(grid: Grid, bounds: Bounds, crs: CRS) -> Bounds:
     target = grid.known_crs("bbox-crs")
     if target.is_geographic and crs.is_geographic:
         return transform_bounds(crs, target, bounds)
-    if _extent(grid, crs) is None and not crs.is_geographic:
-        bounds, crs = transform_bounds(crs, lonlat(), read_bounds(bounds, crs)), lonlat()
-    return transform_bounds(crs, target, clip(grid, bounds, crs))
+    extent = _extent(grid, crs)
+    if extent is None and not crs.is_geographic:
+        return to_grid(grid, transform_bounds(crs, lonlat(), read_bounds(bounds, crs)), lonlat())
+    return transform_bounds(crs, target, _cut(grid, bounds, crs, extent))
 
 
 def clip(grid: Grid, bounds: Bounds, crs: CRS | None) -> Bounds:
@@ -76,9 +77,12 @@ def clip(grid: Grid, bounds: Bounds, crs: CRS | None) -> Bounds:
     Raises:
         InvalidParameter: they don't meet.
     """
+    return _cut(grid, bounds, crs, _extent(grid, crs))
+
+
+def _cut(grid: Grid, bounds: Bounds, crs: CRS | None, extent: Bounds | None) -> Bounds:
     known = grid.crs if crs is None else crs
     bounds = read_bounds(bounds, known)
-    extent = _extent(grid, crs)
     if extent is None:
         return bounds
     part = overlap(bounds, extent, None if known is None else turn_of(known))

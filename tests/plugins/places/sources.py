@@ -1,5 +1,7 @@
 """Cubes over poles, across the antimeridian and around the Earth, as others than the server read them."""
 
+import re
+
 import numpy as np
 import xarray as xr
 import yaml
@@ -105,3 +107,11 @@ def contiguous(x, step=None):
     """Whether coordinates go on by one step."""
     steps = np.diff(x)
     return np.ptp(steps) <= 1e-6 * np.abs(steps).max() and (step is None or np.isclose(steps[0], step))
+
+
+def chunks_asked(client, name):
+    """How many chunks were asked for up to now: of the memory, or of a Zarr store, which is not remembered."""
+    pattern = r'^cubegate_cache_(?:hits|misses)_total\{(?=.*tier="memory")(?=.*kind="chunk").*\} (\S+)$'
+    if name in GLOBES:
+        pattern = r"^cubegate_upstream_requests_total\{.*\} (\S+)$"
+    return sum(map(float, re.findall(pattern, client.get("/metrics").text, re.MULTILINE)))

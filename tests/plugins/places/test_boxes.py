@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from pyproj import Transformer
 from tests.clients.places import COLUMNS, ROWS
-from tests.plugins.places.sources import DAYS, EXACT, GLOBES, PLACES, TURNS, axes, contiguous
+from tests.plugins.places.sources import DAYS, EXACT, PLACES, TURNS, axes, chunks_asked, contiguous
 
 # longitudes and latitudes: over a pole, over the antimeridian, over the seam of a globe
 BOXES = {
@@ -125,14 +125,6 @@ def test_the_whole_world_is_the_whole_cube(get, name, crs, box):
     assert get(f"/datasets/{name}/estimate", **asked).json() == get(f"/datasets/{name}/estimate").json()
 
 
-def _chunks_asked(client, name):
-    """How many chunks were asked for up to now: of the memory, or of a Zarr store, which is not remembered."""
-    pattern = r'^cubegate_cache_(?:hits|misses)_total\{(?=.*tier="memory")(?=.*kind="chunk").*\} (\S+)$'
-    if name in GLOBES:
-        pattern = r"^cubegate_upstream_requests_total\{.*\} (\S+)$"
-    return sum(map(float, re.findall(pattern, client.get("/metrics").text, re.MULTILINE)))
-
-
 @pytest.mark.parametrize("crs", [None, "EPSG:4326", "EPSG:3857", "EPSG:3413"])
 @pytest.mark.parametrize(
     ("name", "box"),
@@ -149,9 +141,19 @@ def test_the_price_is_what_is_read(client, get, name, box, crs):
     if (name, crs) == ("pole", "EPSG:3857"):
         asked["bbox"] = "-180,84,180,85"
     price = get(f"/datasets/{name}/estimate", **asked).json()
-    before = _chunks_asked(client, name)
+    # coordinates are read with the first
+    get(f"/datasets/{name}/description")
+    before = chunks_asked(client, name)
     get(f"/datasets/{name}/subset", f="csv", **asked)
-    assert _chunks_asked(client, name) - before == price["chunks"] > 0
+    assert chunks_asked(client, name) - before == price["chunks"] > 0
+
+
+def test_the_whole_world_in_degrees_is_as_wide_as_the_cube(get, netcdf):
+    path = "/datasets/aleutians/subset"
+    whole, cube = (
+        netcdf(path, crs="EPSG:4326", datetime=DAYS[0], bbox=bbox) for bbox in ("-180,-90,180,90", None)
+    )
+    assert whole["v"].identical(cube["v"])
 
 
 def test_ranges_of_axes_over_the_antimeridian(made, netcdf, compared):

@@ -10,7 +10,7 @@ import pytest
 import shapely
 import shapely.affinity
 from pyproj import Geod, Transformer
-from tests.plugins.places.sources import DAYS, GLOBES, PLACES, axes, contiguous
+from tests.plugins.places.sources import DAYS, GLOBES, PLACES, axes, chunks_asked, contiguous
 
 EVERY = [*PLACES, *GLOBES]
 CELLS = [(0, 0), (5, 3), (30, 60), (59, 99), (60, 100), (80, 150), (90, 179)]
@@ -188,11 +188,14 @@ def test_a_polygon_is_the_cells_with_their_centre_inside(made, client, get, netc
 
 
 def test_the_parts_of_a_cut_polygon_cost_what_the_whole_does(client):
-    bodies = polygon(WIDE), cut(WIDE)
-    answers = [
-        client.post("/datasets/east/statistics", json=body, params={"f": "json"}).json() for body in bodies
-    ]
-    assert answers[0]["statistics"] == answers[1]["statistics"]
+    answers, counts = [], []
+    # coordinates are read with the first
+    for body in (polygon(WIDE), polygon(WIDE), cut(WIDE)):
+        answers.append(client.post("/datasets/east/statistics", json=body).json()["statistics"])
+        counts.append(chunks_asked(client, "east"))
+    assert answers[0] == answers[1] == answers[2]
+    # longitudes 171 to 190 and latitudes 51 to 69 are in four chunks, at three dates
+    assert np.diff(counts).tolist() == [12, 12]
 
 
 LINES = {

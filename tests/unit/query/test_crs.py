@@ -109,6 +109,13 @@ def test_bounds_around_a_pole_reach_it_and_all_longitudes():
     assert found == pytest.approx((-180, corner, 180, 90))
 
 
+def test_a_pole_that_is_drawn_as_a_line_is_all_along_the_box():
+    found = transform_bounds(CRS.from_epsg(3413), CRS.from_epsg(4087), (-1e6, -1e6, 1e6, 1e6))
+    _, latitude = Transformer.from_crs(3413, 4326, always_xy=True).transform(1e6, 1e6)
+    edge, south = Transformer.from_crs(4326, 4087, always_xy=True).transform(180, latitude)
+    np.testing.assert_allclose(found, (-edge, south, edge, edge / 2), rtol=1e-9)
+
+
 def test_a_circle_of_latitude_is_found_all_around():
     found = transform_bounds(CRS.from_epsg(4326), CRS.from_epsg(3413), (-180, 60, 180, 90))
     radius = np.hypot(*Transformer.from_crs(4326, 3413, always_xy=True).transform(0, 60))
