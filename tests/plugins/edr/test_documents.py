@@ -10,7 +10,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV30SpecValidator
 from pyproj import Transformer
 
-EDR_CLASSES = ("core", "collections", "queries", "json", "geojson", "edr-geojson", "covjson", "html", "oas30")
+EDR_CLASSES = ("core", "collections", "queries", "json", "edr-geojson", "covjson", "html", "oas30")
 
 CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 
@@ -56,6 +56,7 @@ def test_both_versions_of_the_standard_are_declared(edr, conforms):
     for version in ("1.0", "1.1"):
         for name in EDR_CLASSES:
             assert f"http://www.opengis.net/spec/ogcapi-edr-1/{version}/conf/{name}" in found["conformsTo"]
+    assert "http://www.opengis.net/spec/ogcapi-edr-1/1.1/conf/geojson" in found["conformsTo"]
     assert any("ogcapi-coverages-1" in each for each in found["conformsTo"])
     assert any("ogcapi-common-1" in each for each in found["conformsTo"])
 
