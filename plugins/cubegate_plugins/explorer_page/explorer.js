@@ -66,7 +66,9 @@ class Explorer {
       description = await describe(state.cube);
       if (description.variables.length === 0) throw new Error("This cube has no numeric variables on a grid.");
     } catch (error) {
-      if (number === this.opened) showProblem(error);
+      if (number !== this.opened) return;
+      showProblem(error);
+      if (!this.description) this.mark(state.cube);
       return;
     }
     if (number !== this.opened) return;

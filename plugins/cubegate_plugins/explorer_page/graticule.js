@@ -6,6 +6,8 @@ const POINTS = 96;
 const MOST_LINES = 60;
 // how far from the edge of the map a label stands, in pixels: beside the buttons, above the scale
 const LABEL = [36, 40];
+// how far from its other end, which may be the pole where all meet, a meridian is named
+const POLE = 40;
 // where the buttons are, from the top left corner
 const BUTTONS = [80, 100];
 
@@ -97,7 +99,9 @@ export function labelPlace(line, extent, pixel) {
   const [aside, below] = BUTTONS.map((pixels) => pixels * pixel);
   const within = ([x, y]) =>
     x >= west + across && x <= east - across && y >= south + up && y <= north - up && !(x < west + aside && y > north - below);
-  const inside = line.places.find(within);
+  const [endX, endY] = line.places[line.places.length - 1];
+  const apart = ([x, y]) => !line.meridian || Math.hypot(x - endX, y - endY) > POLE * pixel;
+  const inside = line.places.find((each) => within(each) && apart(each));
   // around a pole, and where the Earth ends, lines end anywhere
   if (!inside || line.anywhere) return inside ?? null;
   const [x, y] = inside;
