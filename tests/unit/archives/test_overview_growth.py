@@ -71,15 +71,19 @@ def test_new_dates_alone_are_read(publish, run, tmp_path, compared):
     compared(found)
 
 
-def test_dates_that_may_have_changed_are_made_anew(publish, run, tmp_path, compared):
+@pytest.mark.parametrize("change", ["late", "produced again"])
+def test_dates_that_may_have_changed_are_made_anew(publish, run, tmp_path, compared, change):
     values = {0: publish(0), 2: publish(2)}
     run("build", "opera-disp-s1", "--frame", str(FRAME), "-o", str(tmp_path / "cubes"))
     first = run("overviews", CUBE)
-    values[1] = publish(1)
+    if change == "late":
+        values[1] = publish(1)
+    else:
+        values[2] = publish(2, "20260101T000000")
     assert run("update", CUBE, "--replace")["outcome"] == "replaced"
     second = run("overviews", CUBE)
     assert second["copied_of"] is None
-    assert second["price"]["chunks"] * 2 == first["price"]["chunks"] * 3
+    assert second["price"]["chunks"] * 2 == first["price"]["chunks"] * len(values)
     found = written(tmp_path / "cubes", second)
-    np.testing.assert_allclose(found, halved(np.stack([values[n] for n in range(3)])), rtol=1e-6)
+    np.testing.assert_allclose(found, halved(np.stack([values[n] for n in sorted(values)])), rtol=1e-6)
     compared(found)

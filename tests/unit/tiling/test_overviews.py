@@ -112,11 +112,11 @@ def test_what_is_told_in_another_form_is_not_believed(made, told):
 @pytest.fixture
 def beside(made):
     """A cube of odd sizes, whose overviews are in another store and reach beyond it."""
-    base = made["utm"][0].isel(x=slice(0, 157), y=slice(0, 141))
-    # so many cells that a whole number of larger ones lies over 157 x 141
+    base = made["utm"][0].isel(x=slice(0, 153), y=slice(0, 137))
+    # so many cells that a whole number of larger ones lies over 153 x 137
     whole = {
         factor: made["utm"][0].isel(
-            x=slice(0, -(-157 // factor) * factor), y=slice(0, -(-141 // factor) * factor)
+            x=slice(0, -(-153 // factor) * factor), y=slice(0, -(-137 // factor) * factor)
         )
         for factor in (2, 4, 8)
     }
@@ -137,7 +137,7 @@ async def test_overviews_beside_a_cube_end_where_it_ends(beside, limits):
     assert picture.pieces[0][0].group == "made/overview_8"
     values = await picture.load()
     centres = 8 * (np.arange(24) + 0.5)
-    inside = (centres < 141)[:, None] & (centres < 157)
+    inside = (centres < 137)[:, None] & (centres < 153)
     np.testing.assert_array_equal(np.isfinite(values), inside)
     truth = beside.beside.groups["made/overview_8"].v.values[1]
     np.testing.assert_array_equal(values[:17, :19], truth[:17, :19])
