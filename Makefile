@@ -41,21 +41,21 @@ demo: $(SERVER)  ## Make small demo cubes, serve them on PORT (8000), print line
 serve: $(SERVER)  ## Serve what CONFIG (config/cubegate.yaml) mounts
 	.venv/bin/cubegate serve --config $(CONFIG)
 
-test: $(CHECKS)  ## Run all tests; those whose client is not installed skip until make clients
-	.venv/bin/python -m pytest -n 2
+test: $(CHECKS)  ## Run all tests but those that drive clients which pip does not install
+	.venv/bin/python -m pytest -n 2 -m "not client"
 
 clients: $(ZARR2) $(ZARRITA)  ## Install the clients that tests drive: QGIS, GDAL, R, netCDF tools, Chromium, zarrita, zarr 2
 	missing="$$(for package in $(PROGRAMS); do \
 	  dpkg-query --show --showformat='$${db:Status-Status}' $$package 2>/dev/null | grep -qx installed || echo $$package; \
 	done)"; test -z "$$missing" || { $(UPDATE) && $(INSTALL) $$missing; }
 
-test-clients: $(CHECKS) clients  ## Run the tests that drive real clients; one that is missing is a failure; OPTIONS="-m client"
+test-clients: $(CHECKS) clients  ## Install all clients and run the tests that drive them; OPTIONS="-m client" for these alone
 	CUBEGATE_TEST_CLIENTS=1 .venv/bin/python -m pytest -n 2 tests/clients $(OPTIONS)
 
 faults: $(CHECKS)  ## Put cubegate behind upstreams that misbehave, 5,000 times, in 8 minutes; OPTIONS="--seed 2"
 	.venv/bin/python -m tests.faults $(OPTIONS)
 
-zarr2: $(ZARR2)  ## Make .venv-zarr2, so that make test drives zarr 2 too
+zarr2: $(ZARR2)  ## Make .venv-zarr2, for the tests that drive zarr 2
 
 bench: $(CHECKS)  ## Measure beside other readers in 8 minutes; OPTIONS=--smoke for one round of each
 	-@$(MAKE) --no-print-directory $(BENCH)

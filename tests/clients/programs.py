@@ -1,4 +1,4 @@
-"""Clients that pip does not install: what `make test` skips without them, and `make test-clients` does not."""
+"""Clients that pip does not install: which tests drive them, and what happens where one is missing."""
 
 import functools
 import os
