@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -36,19 +35,20 @@ def build(file: Path) -> tuple[float, int]:
     )
     file.write_text(file.read_text().replace("[cube.yaml]", "[cube.yaml, beside.yaml]"))
     start = time.perf_counter()
-    command = [
-        sys.executable,
-        "-m",
-        "cubegate",
-        "overviews",
-        "beside",
-        "--config",
-        str(file),
-        "--threads",
-        "1",
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
+    arguments = ["overviews", "beside", "--config", str(file), "--threads", "1", "--json"]
+    command = [sys.executable, "-c", _BUILDING, *arguments]
+    found = subprocess.run(command, check=True, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start, int(found.stderr.split()[-2]) // 1024
+
+
+_BUILDING = """
+import sys
+from cubegate.cli import main
+main(sys.argv[1:])
+# of this program alone, and not of the one that started it
+lines = open("/proc/self/status").read().splitlines()
+print(next(line for line in lines if line.startswith("VmHWM")), file=sys.stderr)
+"""
 
 
 async def draw(file: Path, name: str, tiles: list[tuple[int, int, int]], memory: str) -> list[float]:
@@ -64,6 +64,7 @@ async def draw(file: Path, name: str, tiles: list[tuple[int, int, int]], memory:
         given = {"rescale": "-3,3", "colormap": "viridis"}
         # what is found once for each cube
         await client.get(f"/datasets/{name}/tilejson.json", params=given)
+        await client.get(f"/datasets/{name}/legend.png", params=given)
         for z, x, y in tiles:
             start = time.perf_counter()
             answer = await client.get(f"/datasets/{name}/tiles/WebMercatorQuad/{z}/{x}/{y}.png", params=given)
