@@ -1,9 +1,12 @@
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import xarray as xr
 from pyproj import CRS, Transformer
 
 from cubegate.errors import InvalidParameter
+from cubegate.query.budget import plan_query
 from cubegate.query.crs import parse_crs
 from cubegate.query.cube import CubeQuery, select_cube
 from cubegate.query.interval import parse_interval
@@ -130,3 +133,21 @@ async def test_a_variable_along_one_axis_is_cut_with_the_box(utm):
     utm["column"] = ("x", np.arange(80))
     found = await _ask(utm, (400_300, 3_899_000, 400_400, 3_899_500), names=("displacement", "column"))
     assert found.dataset.column.values.tolist() == [10, 11, 12]
+
+
+@pytest.mark.parametrize(
+    ("bounds", "middle"),
+    [((-20, 0, 20, 10), 0), ((340, 0, 20, 10), 0), ((170, 0, -150, 10), 190), ((-170, 0, -130, 10), -150)],
+)
+async def test_what_would_fit_lies_in_the_middle_of_what_was_asked(globe, bounds, middle):
+    limits = SimpleNamespace(chunks=1000, bytes=1e9, cells=20)
+    query = CubeQuery(bounds, LONLAT, interval=parse_interval("2020-01-01"))
+    plan = plan_query(globe, GridSettings(), query, limits)
+    assert plan.price.cells >= 21 * 5
+    said = (await plan.hint()).split("bbox=")[1].rstrip(".")
+    west, south, east, north = map(float, said.split(","))
+    assert ((west + east) / 2, (south + north) / 2) == pytest.approx((middle, 5))
+    smaller = plan_query(
+        globe, GridSettings(), CubeQuery((west, south, east, north), LONLAT, interval=query.interval), limits
+    )
+    assert smaller.price.within(limits)
