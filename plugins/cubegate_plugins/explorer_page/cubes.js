@@ -42,9 +42,12 @@ export function listCubes(ids, choose) {
   const seen = new IntersectionObserver((entries) => {
     for (const entry of entries.filter((each) => each.isIntersecting)) {
       seen.unobserve(entry.target);
-      tell(entry.target.firstChild, entry.target.dataset.id);
+      tell(entry.target.firstChild, entry.target.dataset.id).then(follow);
     }
   }, { root: list });
+  let current = null;
+  const follow = () => current && bringIntoSight(current, list);
+  for (const name of ["wheel", "pointerdown", "keydown", "touchmove"]) list.addEventListener(name, () => { current = null; }, { passive: true });
   const items = ids.map((id) => {
     const item = make("li", { "data-id": id }, make("button", { type: "button", onclick: () => choose(id) }, id));
     seen.observe(item);
@@ -64,7 +67,8 @@ export function listCubes(ids, choose) {
       const button = item.firstChild;
       if (item.dataset.id === chosen) {
         button.setAttribute("aria-current", "true");
-        bringIntoSight(item, list);
+        current = item;
+        follow();
       } else button.removeAttribute("aria-current");
     }
   };

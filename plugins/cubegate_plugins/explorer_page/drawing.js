@@ -72,6 +72,8 @@ function fillDimensions(description, state) {
 
 /** Listen to the controls; `change(part)` changes the state, `now()` gives {description, state}. */
 export function bindDrawing(change, now) {
+  // on a phone the map comes first
+  $("drawing-details").open = !window.matchMedia("(max-width: 44rem)").matches;
   let waiting = 0;
   const goTo = (index) => {
     const { description, state } = now();

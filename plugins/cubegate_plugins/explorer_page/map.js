@@ -129,7 +129,7 @@ export class CubeMap {
     source.clear(true);
     if (!this.way.toLonLat || !this.map.getSize()) return;
     const extent = this.map.getView().calculateExtent(this.map.getSize());
-    const strokes = [["--map", 2.4], ["--graticule", 1]].map(([name, width]) =>
+    const strokes = [["--map", 2], ["--graticule", 1]].map(([name, width]) =>
       new ol.style.Style({ stroke: new ol.style.Stroke({ color: colour(name), width, lineDash: [4, 4] }) }));
     for (const line of graticule(extent, this.way)) {
       const feature = new ol.Feature(new ol.geom.LineString(line.places));
