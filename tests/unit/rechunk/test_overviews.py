@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 
+import cftime
 import httpx
 import numpy as np
 import pytest
@@ -557,3 +558,50 @@ def test_some_dates_alone(cube, capsys, serving):
         (other,) = ask(url, "stack/wms", **{**PIXEL, "time": "2020-01-25"}).json()["features"]
         assert other["properties"]["y"] == CELL_ITSELF
         assert other["properties"]["value"] == pytest.approx(stack.displacement[2, 6, 9], rel=1e-6)
+
+
+def write_globe(path):
+    """Longitudes 0 to 350 and latitudes that end before the pole, two levels, and a calendar without leap days."""
+    values = np.random.default_rng(6).normal(size=(3, 2, 35, 36)).astype("f4")
+    values[:, :, 30:, :20] = np.nan
+    dataset = xr.Dataset(
+        {"t": (("time", "level", "lat", "lon"), values, {"units": "K"})},
+        {
+            "time": cftime.num2date(np.arange(58, 61), "days since 2001-01-01", "noleap"),
+            "level": ("level", [500.0, 850.0]),
+            "lat": ("lat", 87.5 - 5 * np.arange(35.0), {"units": "degrees_north"}),
+            "lon": ("lon", 10 * np.arange(36.0), {"units": "degrees_east"}),
+        },
+    )
+    dataset.to_zarr(path, zarr_format=2, encoding={"t": {"chunks": (3, 1, 12, 12)}})
+    return values
+
+
+def test_on_a_globe_rows_count_by_their_area(tmp_path, write_configuration, serving, compared):
+    values = write_globe(tmp_path / "globe.zarr")
+    config = write_configuration(
+        tmp_path, globe="source: {kind: zarr, href: ../globe.zarr}\noverviews: {href: beside}"
+    )
+    assert main(["overviews", "globe", "--levels", "2", "--config", str(config)]) == 0
+    store, root = store_of(tmp_path / "collections/beside")
+    bounds = 90 - 5 * np.arange(36.0)
+    area = np.broadcast_to(-np.diff(np.sin(np.radians(bounds)))[:, None], (35, 36))
+    for factor in (2, 4):
+        found = zarr.open_array(store, path=f"{root}/overview_{factor}/t", mode="r")[:]
+        known = whole_blocks(np.isfinite(values) * area, factor, 0.0).sum(axis=(-3, -1))
+        total = whole_blocks(np.nan_to_num(values) * area, factor, 0.0).sum(axis=(-3, -1))
+        there = whole_blocks(area, factor, 0.0).sum(axis=(-3, -1))
+        with np.errstate(invalid="ignore"):
+            wanted = np.where(known > 0.499999 * there, total / known, np.nan)
+        np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
+        compared(found)
+    asked = {
+        "service": "WMS", "version": "1.3.0", "request": "GetFeatureInfo", "layers": "t", "query_layers": "t", "styles": "",
+        "crs": "CRS:84", "bbox": "-180,-90,180,90", "width": 9, "height": 9, "i": 6, "j": 1, "dim_level": "850.0",
+        "info_format": "application/json", "time": "2001-03-02",
+    }  # fmt: skip
+    with serving(create_app(load_settings(config, {}), {})) as url:
+        (feature,) = ask(url, "globe/wms", **asked).json()["features"]
+    # at 80 east, 60 north, in pixels of 40 x 20 degrees: columns 8 to 11 and rows 4 to 7
+    assert feature["properties"]["value"] == pytest.approx(wanted[2, 1, 1, 2], rel=1e-5)
+    assert (feature["properties"]["x"], feature["properties"]["y"]) == (95.0, 60.0)
