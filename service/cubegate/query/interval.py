@@ -152,7 +152,8 @@ def _nanoseconds(instant: Instant, *, after: bool = False) -> int:
         raise _no_such_date(instant, "civil") from None
     seconds = int(first.astype(np.int64))
     if after and len(instant.fields) < 3:
-        months = np.datetime64(f"{year:04}-{month:02}", "M") + (12 if len(instant.fields) == 1 else 1)
+        period = np.timedelta64(12 if len(instant.fields) == 1 else 1, "M")
+        months = np.datetime64(f"{year:04}-{month:02}", "M") + period
         seconds = int(months.astype("datetime64[s]").astype(np.int64))
     total = (seconds - instant.offset * 60) * 10**9 + instant.nanosecond
     return total + (_period(instant) if after and len(instant.fields) >= 3 else 0)
