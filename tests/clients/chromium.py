@@ -28,7 +28,7 @@ class Page:
     def __init__(self, socket):
         self._socket = socket
         self._numbers = itertools.count(1)
-        self.requests, self.errors = [], []
+        self.requests, self.errors, self.logs = [], [], []
         for domain in ("Page", "Runtime", "Network", "Log", "DOM"):
             self.send(f"{domain}.enable")
 
@@ -52,6 +52,8 @@ class Page:
             self.errors.append(f"{about['entry']['text']} {about['entry'].get('url', '')}")
         elif method == "Runtime.consoleAPICalled" and about["type"] in ("error", "warning", "assert"):
             self.errors.append(json.dumps(about["args"]))
+        elif method == "Runtime.consoleAPICalled" and about["type"] == "log":
+            self.logs += [argument.get("value") for argument in about["args"]]
 
     def run(self, expression):
         """The value of an expression, as JSON has it; a promise is awaited."""
