@@ -56,6 +56,7 @@ async def check_cube(catalog: Catalog, name: str, samples: int, console: Console
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for array in progress.track(arrays, description=name):
             await _check_array(cube.store, array, samples, found)
+    await _check_overviews(cube, samples, found)
     for failure in found.failures:
         _print(console, f"{name}: {failure}", "red")
     for note in found.notes:
@@ -98,6 +99,14 @@ async def _check_metadata(cube: Datacube, found: _Findings) -> None:
             await asyncio.to_thread(cube.store.locator.verify)
         except CubegateError as error:
             found.failures.append(f"{error} Build the index again.")
+
+
+async def _check_overviews(cube: Datacube, samples: int, found: _Findings) -> None:
+    """Read samples of the overviews in the store beside the cube, if they are used."""
+    beside = await cube.sidecar("")
+    if beside is not None and isinstance(beside[0], Datacube):
+        for array in beside[0].store.hierarchy.arrays.values():
+            await _check_array(beside[0].store, array, samples, found)
 
 
 async def _check_array(store: EncodedStore, array: ArrayMetadata, samples: int, found: _Findings) -> None:

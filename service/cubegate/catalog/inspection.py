@@ -48,6 +48,8 @@ async def describe_cube(cube: Datacube | CombinedCube) -> list[RenderableType]:
     if cube.collection.description:
         parts.append(Text(escaped(cube.collection.description)))
     parts += [Text(f"version {cube.version}"), Text(_contents(cube))]
+    if await cube.sidecar("") is not None:
+        parts.append(Text("overviews beside it are used"))
     for path, group in store.hierarchy.groups.items():
         arrays = list(store.hierarchy.arrays_in(path))
         if path:

@@ -475,6 +475,29 @@ def test_overviews_of_another_version_are_not_used(cube, capsys, serving, make_s
         compared(wanted)
 
 
+def test_overviews_are_inspected_and_checked(cube, capsys):
+    config, _ = cube
+    run(capsys, config, "stack")
+    assert main(["inspect", "stack", "--config", str(config)]) == 0
+    assert "overviews beside it are used" in capsys.readouterr().out
+    assert main(["check", "stack", "--config", str(config)]) == 0
+    assert "overviews" not in capsys.readouterr().out
+    store, root = store_of(config.parent / "collections/made")
+    (store / root / "overview_2/displacement/c/1/0/0").unlink()
+    assert main(["check", "stack", "--config", str(config)]) == 1
+    assert f"{root}/overview_2/displacement chunk (1, 0, 0): UpstreamObjectMissing" in capsys.readouterr().out
+
+
+def test_a_lost_object_is_an_error_and_not_a_hole(cube, capsys, serving):
+    config, _ = cube
+    run(capsys, config, "stack")
+    store, root = store_of(config.parent / "collections/made")
+    (store / root / "overview_2/displacement/c/1/0/0").unlink()
+    with serving(create_app(load_settings(config, {}), {})) as url:
+        assert "ServiceException" in ask(url, "stack/wms", 502, **PIXEL).text
+        assert ask(url, "stack/wms", **{**PIXEL, "time": "2020-01-25"}).json()["features"]
+
+
 def test_an_address_that_is_not_listed_is_said_with_file_and_key(cube, capsys):
     config, _ = cube
     file = config.parent / "collections/stack.yaml"
