@@ -104,6 +104,9 @@ def test_a_projected_cube_is_described(server, cubes, name, crs):
     assert said["resolution"] == [2 * half, 2 * half]
     assert said["crs"]["name"] == crs
     assert CRS.from_json_dict(said["crs"]["projjson"]).equals(CRS.from_user_input(crs))
+    assert said["crs"]["proj"].startswith("+proj=")
+    both = [Transformer.from_crs("OGC:CRS84", each, always_xy=True) for each in (crs, said["crs"]["proj"])]
+    np.testing.assert_allclose(both[0].transform(-117, 80), both[1].transform(-117, 80), atol=1e-6)
     # each corner of the ring, and all of it inside the box in degrees
     ring = np.array(said["extent"]["outline"])
     corners = Transformer.from_crs(crs, 4326, always_xy=True).transform(

@@ -76,7 +76,9 @@ def _wkt1(crs: CRS) -> str | None:
 
 def _proj(crs: CRS) -> str | None:
     """Return a CRS without its datum as a PROJ string, by which proj4js knows most methods, or None."""
-    operation = crs.coordinate_operation
+    # of one that is bound to another datum, the operation is the shift to it
+    own = crs.source_crs if crs.is_bound else crs
+    operation = own.coordinate_operation if own else None
     steps = operation.to_proj4().split("+step") if operation else []
     methods = [step.strip() for step in steps if not _NO_METHOD.search(step)]
     if len(methods) != 1:
