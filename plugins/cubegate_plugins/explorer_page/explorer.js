@@ -175,7 +175,6 @@ class Explorer {
     } catch (error) {
       if (error.name === "AbortError") return;
       problem = error.message;
-      announce(problem);
     }
     this.map.drawArrows(arrows);
     this.arrowProblem = problem;
@@ -222,6 +221,7 @@ class Explorer {
     if ($("map-note").textContent === text) return;
     $("map-note").textContent = text;
     $("map-note").hidden = text === "";
+    if (text) announce(text);
   }
 
   tellPosition(at, lonlat) {
