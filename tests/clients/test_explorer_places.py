@@ -1,7 +1,6 @@
 """The explorer over the poles and across the antimeridian, beside the granules as GDAL reads them."""
 
 import json
-import re
 
 import httpx
 import netCDF4
@@ -119,21 +118,14 @@ def test_clicks_on_either_side_plot_the_series_of_the_granules(page, places, pla
         column, row = (int(part) for part in ~place.transform @ (0, 0))
         cells = [(column + across, row + down) for across in (-2, 1) for down in (-2, 1)]
     else:
-        column, _ = ~place.transform @ Transformer.from_crs("OGC:CRS84", place.crs, always_xy=True).transform(
-            180, 52
-        )
-        middle = 100 if name == "seam" else int(column)
-        cells = [(middle - 3, 40), (middle + 3, 40), (middle - 3, 100), (middle + 8, 100)]
-    view = View(page, place, pixels=8, cell=(cells[0][0] + 3, cells[0][1] + 3))
+        to_cube = Transformer.from_crs("OGC:CRS84", place.crs, always_xy=True)
+        column, row = 100 if name == "seam" else int((~place.transform @ to_cube.transform(180, 52))[0]), 70
+        cells = [(column - 3, 40), (column + 3, 40), (column - 3, 100), (column + 8, 100)]
+    view = View(page, place, pixels=8, cell=(column, row))
     opened(page, places_url, f"cube={name}&variable=v&view={view}")
     expected, longitudes = [], []
     for count, cell in enumerate(cells, start=1):
         x, y = place.transform @ (cell[0] + 0.5, cell[1] + 0.5)
-        if name not in {"pole", "south"}:
-            # a place that is not in sight is brought there
-            view = View(page, place, pixels=8, cell=cell)
-            points = "".join(re.findall("&points=[^&]*", page.run("location.hash")))
-            opened(page, places_url, f"cube={name}&variable=v&view={view}{points}")
         page.click_at(*view.on_screen(x, y))
         expected.append(series(place, x, y))
         longitudes.append(lonlat.transform(x, y)[0] % 360)
