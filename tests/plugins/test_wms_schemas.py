@@ -131,9 +131,7 @@ def odd(cubes, tmp_path_factory, running):
 
 
 @VERSIONS
-@pytest.mark.parametrize(
-    ("name", "layers"), [("odd", ["kind", "speed"]), ("both", ["kind", "speed", "v"])]
-)
+@pytest.mark.parametrize(("name", "layers"), [("odd", ["kind", "speed"]), ("both", ["kind", "speed", "v"])])
 def test_odd_and_combined_cubes_have_valid_capabilities(odd, schemas, version, *, name, layers):
     root = schemas.capabilities(ask(odd, name, version).content, version)
     space = WMS if version == NEW else ""
