@@ -117,7 +117,7 @@ async def _open(
 
     def open_session() -> tuple[Any, _Granules]:
         if not icechunk.Repository.exists(storage):
-            raise InvalidReference("There is no Icechunk repository at this address.")
+            raise InvalidReference(_absent(icechunk))
         config = icechunk.Repository.fetch_config(storage) or icechunk.RepositoryConfig.default()
         granules = _authorise(icechunk, config, check_url, access_for)
         repository = icechunk.Repository.open(storage, config, granules.credentials)
@@ -134,6 +134,16 @@ async def _open(
     upstreams = IcechunkUpstreams(access.upstream, granules.upstreams)
     source = IcechunkSource(session.store, upstreams=upstreams, refused=granules.refused)
     return source, session.snapshot_id
+
+
+def _absent(icechunk: ModuleType) -> str:
+    # Icechunk 1 does not see what Icechunk 2 writes
+    if icechunk.__version__.startswith("1."):
+        return (
+            "There is no Icechunk repository at this address that Icechunk 1 can read: one that Icechunk 2 "
+            "made needs Icechunk 2 here too, and so Python 3.12 or later."
+        )
+    return "There is no Icechunk repository at this address."
 
 
 def _import_icechunk() -> ModuleType:
@@ -210,7 +220,7 @@ def _authorise(
     access_for: Callable[[str], IcechunkAccess],
 ) -> _Granules:
     """Replace the virtual chunk containers of `config` with the allowed ones, set up from here."""
-    declared = [container.url_prefix for container in (config.virtual_chunk_containers or {}).values()]
+    declared = {each.url_prefix: each for each in (config.virtual_chunk_containers or {}).values()}
     config.clear_virtual_chunk_containers()
     credentials: dict[str, Any] = {}
     upstreams, refused = [], []
@@ -228,9 +238,18 @@ def _authorise(
             upstreams.append(upstream)
         else:
             store = icechunk.local_filesystem_store(unquote(urlsplit(prefix).path))
-            credentials[prefix] = None
-        config.set_virtual_chunk_container(icechunk.VirtualChunkContainer(prefix, store))
+            # since Icechunk 2; before it, None stands for that
+            credentials[prefix] = getattr(icechunk.credentials, "LocalFileSystemAccess", None)
+        config.set_virtual_chunk_container(
+            icechunk.VirtualChunkContainer(prefix, store, **_name_of(declared[prefix]))
+        )
     return _Granules(icechunk.containers_credentials(credentials), upstreams, refused)
+
+
+def _name_of(container: Any) -> dict[str, str]:
+    # by which the virtual chunks of Icechunk 2 may refer to it
+    name = getattr(container, "name", None)
+    return {} if name is None else {"name": name}
 
 
 def _check_prefix(prefix: str, check_url: Callable[[str], None]) -> None:

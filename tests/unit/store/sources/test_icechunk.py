@@ -223,7 +223,7 @@ async def test_the_repository_cannot_choose_where_granules_are_read(tmp_path, re
     session = repository.writable_session("main")
     zarr.group(session.store).create_array("v", shape=(40,), chunks=(10,), dtype="u1", compressors=None)
     for number, url in enumerate(("s3://bucket/key", "http://127.0.0.1/key", f"{escaping}secret.bin")):
-        session.store.set_virtual_ref(f"v/c/{number}", url, offset=0, length=10)
+        refer(session, number, url)
     session.commit("refer")
 
     unsigned = IcechunkUpstream(parse_address("s3://bucket/"))
@@ -238,6 +238,66 @@ async def test_the_repository_cannot_choose_where_granules_are_read(tmp_path, re
             await store.get(array, (number,))
     assert await store.get(array, (3,)) is None
     assert recorder.requests == []
+
+
+def refer(session, number, url):
+    """Refer to ten bytes at `url` as a chunk of `v`, wherever that is."""
+    session.store.set_virtual_ref(f"v/c/{number}", url, offset=0, length=10, validate_container=False)
+
+
+def a_file_beside_granules(folder):
+    """A container over one folder; beside it lies a file that nobody may read."""
+    for name in ("granules", "secrets"):
+        (folder / name).mkdir()
+        (folder / name / "file.bin").write_bytes(name.encode().ljust(20))
+    return f"{folder.as_uri()}/granules/", icechunk.local_filesystem_store(str(folder / "granules"))
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../secrets/file.bin", "/../secrets/file.bin", "..%2fsecrets/file.bin", "%2e%2e/secrets/file.bin",
+        "..%5csecrets/file.bin", "%2e%2e%2fsecrets%2ffile.bin",
+    ],
+)  # fmt: skip
+async def test_no_reference_leads_out_of_its_container(tmp_path, path):
+    prefix, store = a_file_beside_granules(tmp_path)
+    repository = create(tmp_path / "repository", [icechunk.VirtualChunkContainer(prefix, store)])
+    session = repository.writable_session("main")
+    zarr.group(session.store).create_array("v", shape=(20,), chunks=(10,), dtype="u1", compressors=None)
+    refer(session, 0, f"{prefix}file.bin")
+    refer(session, 1, f"{prefix}{path}")
+    session.commit("refer")
+    store = await mount(tmp_path / "repository")
+    assert await store.get(store.array("v"), (0,)) == b"granules  "
+    with pytest.raises((UpstreamRefused, UpstreamUnavailable)):
+        await store.get(store.array("v"), (1,))
+
+
+@pytest.mark.skipif(int(icechunk.__version__[0]) < 2, reason="containers have names since Icechunk 2")
+async def test_containers_are_found_by_the_names_that_the_repository_gives_them(tmp_path):
+    prefix, store = a_file_beside_granules(tmp_path)
+    closed = f"{tmp_path.as_uri()}/secrets/"
+    containers = [
+        icechunk.VirtualChunkContainer(prefix, store, name="open"),
+        icechunk.VirtualChunkContainer(closed, icechunk.local_filesystem_store(str(tmp_path)), name="closed"),
+    ]
+    session = create(tmp_path / "repository", containers).writable_session("main")
+    zarr.group(session.store).create_array("v", shape=(40,), chunks=(10,), dtype="u1", compressors=None)
+    outside = ["vcc://closed/file.bin", "vcc://open/../secrets/file.bin", "vcc://open/..%2fsecrets/file.bin"]
+    for number, url in enumerate(["vcc://open/file.bin", *outside]):
+        refer(session, number, url)
+    session.commit("refer")
+
+    def check_url(url):
+        if url == closed:
+            raise UpstreamRefused("not configured")
+
+    store = await mount(tmp_path / "repository", check_url)
+    assert await store.get(store.array("v"), (0,)) == b"granules  "
+    for number in (1, 2, 3):
+        with pytest.raises((UpstreamRefused, UpstreamUnavailable)):
+            await store.get(store.array("v"), (number,))
 
 
 def write_native(repository):
@@ -348,8 +408,9 @@ async def test_addresses_that_icechunk_cannot_read(url):
 async def test_an_address_without_a_repository_stays_empty(tmp_path):
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "nowhere", tmp_path / "empty"):
-        with pytest.raises(InvalidReference, match="no Icechunk repository"):
+        with pytest.raises(InvalidReference, match="no Icechunk repository") as caught:
             await mount(folder)
+        assert ("Python 3.12" in str(caught.value)) is (int(icechunk.__version__[0]) < 2)
     assert not (tmp_path / "nowhere").exists()
     assert list((tmp_path / "empty").iterdir()) == []
 
@@ -401,7 +462,8 @@ async def test_ranges_of_a_key(tmp_path):
         await source.get(ChunkReference(url, 2390, 24))
     with pytest.raises(UpstreamObjectMissing):
         await source.get(ChunkReference("icechunk:///uncompressed/c/3"))
-    with pytest.raises(UpstreamUnavailable):
+    # the one to Icechunk 2, the other to those before it
+    with pytest.raises((UpstreamObjectMissing, UpstreamUnavailable)):
         await source.get(ChunkReference("icechunk:///nowhere/c/0"))
     with pytest.raises(UpstreamRefused):
         await source.get(ChunkReference(Path(tmp_path / "repository").as_uri()))
