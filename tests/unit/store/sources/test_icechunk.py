@@ -410,7 +410,8 @@ async def test_an_address_without_a_repository_stays_empty(tmp_path):
     for folder in (tmp_path / "nowhere", tmp_path / "empty"):
         with pytest.raises(InvalidReference, match="no Icechunk repository") as caught:
             await mount(folder)
-        assert ("Python 3.12" in str(caught.value)) is (int(icechunk.__version__[0]) < 2)
+    # what Icechunk 2 made looks the same to Icechunk 1
+    assert ("Python 3.12" in str(caught.value)) is (int(icechunk.__version__[0]) < 2)
     assert not (tmp_path / "nowhere").exists()
     assert list((tmp_path / "empty").iterdir()) == []
 
