@@ -23,9 +23,7 @@ def add_overviews(commands: Any) -> None:
     parser.add_argument("dataset", help="a dataset's id")
     parser.add_argument("--variables", help="names, separated by commas (default: all that can be drawn)")
     parser.add_argument("--datetime", help="the dates, as queries take them (default: all)")
-    parser.add_argument(
-        "--levels", type=int, help="how often cells are halved (default: to 256 cells a side)"
-    )
+    parser.add_argument("--levels", type=int, help="how often cells are doubled (default: to 256 a side)")
     parser.add_argument("-o", "--output",
                         help="a folder for them, or an s3 URL that an upstream covers (default: what the "
                              "collection file names, or ID.overviews beside it)")  # fmt: skip
