@@ -15,6 +15,7 @@ from rich.console import Console
 from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
+from tests.clients.chromium import chromium
 from tests.clients.demo_cubes import Demo
 from tests.clients.places import make_places
 from tests.clients.programs import check_clients
@@ -27,6 +28,13 @@ from cubegate.settings import load_settings
 
 def pytest_runtest_setup(item):
     check_clients(item)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    """The one page of a browser, which tests of a module share: each clears what it noted before."""
+    with chromium(tmp_path_factory.mktemp("chromium")) as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ import rasterio
 import xarray as xr
 import yaml
 from pyproj import CRS, Transformer
-from tests.clients.chromium import PROGRAM, chromium
+from tests.clients.chromium import PROGRAM
 from tests.clients.programs import needs
 
 from cubegate.app import create_app
@@ -37,12 +37,6 @@ def demo(demo_cubes):
 @pytest.fixture(scope="module")
 def base(demo_url):
     return f"{demo_url}/"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("chromium")) as page:
-        yield page
 
 
 @pytest.fixture

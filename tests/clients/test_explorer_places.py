@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 from pyproj import Transformer
-from tests.clients.chromium import PROGRAM, chromium
+from tests.clients.chromium import PROGRAM
 from tests.clients.places import COLUMNS, RESCALE, ROWS
 from tests.clients.programs import needs
 from tests.clients.screens import Expected, settled
@@ -19,12 +19,6 @@ PLACES = ("pole", "south", "seam", "aleutians")
 DATES = ("2020-01-03T00:00:00Z", "2020-01-15T00:00:00Z", "2020-01-27T00:00:00Z")
 # the map's own colour where the page is light
 BACKGROUND = (0xE6, 0xEC, 0xEF)
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("chromium")) as page:
-        yield page
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
-from tests.clients.chromium import PROGRAM, chromium
+from tests.clients.chromium import PROGRAM
 from tests.clients.programs import needs
 
 pytestmark = needs("chromium", PROGRAM)
@@ -86,12 +86,6 @@ def base(folder, upstream, serve_application, serve_configuration):
     settings = {"upstreams": {f"{folder.as_uri()}/": {}, f"{origin}/": {}}, "collections": ["*.yaml"]}
     (folder / "cubegate.yml").write_text(yaml.safe_dump(settings))
     return f"{serve_configuration(folder / 'cubegate.yml', {})}/"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("chromium")) as page:
-        yield page
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 from urllib.parse import urlsplit
 
 import pytest
-from tests.clients.chromium import PROGRAM, chromium
+from tests.clients.chromium import PROGRAM
 from tests.clients.programs import needs
 from tests.clients.zarrita.driver import Workshop, run_in_node
 
@@ -19,12 +19,6 @@ def workshop():
 def origin(workshop, serving):
     with serving(workshop.application()) as url:
         yield url
-
-
-@pytest.fixture(scope="session")
-def browser(tmp_path_factory):
-    with chromium(tmp_path_factory.mktemp("chromium")) as page:
-        yield page
 
 
 @pytest.fixture
