@@ -4,12 +4,15 @@ import functools
 import os
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
 REQUIRED = bool(os.environ.get("CUBEGATE_TEST_CLIENTS"))
 # Debian builds QGIS for its own Python
 DEBIAN_PYTHON = "/usr/bin/python3"
+# the environment of zarr-python before version 3
+ZARR2 = Path(__file__).resolve().parents[2] / ".venv-zarr2" / "bin" / "python"
 
 
 def needs(name, found):

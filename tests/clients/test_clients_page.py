@@ -16,17 +16,18 @@ import numpy as np
 import pyproj
 import pytest
 from tests.clients.chromium import LONGEST, PROGRAM, chromium
-from tests.clients.programs import DEBIAN_PYTHON, answers, needs, needs_program
+from tests.clients.programs import DEBIAN_PYTHON, ZARR2, answers, needs, needs_program
 
 from cubegate.demo.lines import LAT, LON
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "clients.md"
 PRINTED = "http://127.0.0.1:8000"
-BLOCK = re.compile(r"^## (?P<title>[^\n]+)$|^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^## (?P<title>[^\n]+)$|^```(?P<language>\w+)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
+)
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?:[eE][-+]?\d+)?(?![\w.])")
 UNTRIED = ("julia", "matlab")
-ZARR2 = ROOT / ".venv-zarr2" / "bin" / "python"
 ZARRITA = ROOT / ".zarrita" / "node_modules"
 # what a first line names, where it is not what runs the language
 PYTHONS = {

@@ -2,19 +2,17 @@
 
 import json
 import subprocess
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import zarr
 from rich.console import Console
-from tests.clients.programs import needs
+from tests.clients.programs import ZARR2, needs
 
 from cubegate.demo import make_demo
 
-CLIENT = Path(__file__).resolve().parents[2] / ".venv-zarr2" / "bin" / "python"
-pytestmark = needs("zarr 2", CLIENT.exists())
+pytestmark = needs("zarr 2", ZARR2.exists())
 # the first date, the one with a chunk that was never written, and the last
 DATES = [0, 6, 23]
 # neither is a multiple of the chunks' sizes
@@ -67,7 +65,7 @@ def read(server, tmp_path):
         windows = [[part.start, part.stop] for part in WINDOW]
         options = json.dumps([f"{server}/{path}", DATES, *windows, str(target)])
         result = subprocess.run(
-            [CLIENT, "-W", "error::RuntimeWarning", "-c", SCRIPT, options],
+            [ZARR2, "-W", "error::RuntimeWarning", "-c", SCRIPT, options],
             capture_output=True,
             text=True,
             timeout=300,

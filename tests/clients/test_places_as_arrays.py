@@ -1,6 +1,7 @@
-"""Cubes over the poles and across the antimeridian, as clients of DAP2 read them: warped, they are what GDAL makes of the granules."""
+"""Cubes over the poles and across the antimeridian, as clients of arrays read them: warped, they are what GDAL makes of the granules."""
 
 import dataclasses
+import json
 import warnings
 
 import netCDF4
@@ -13,7 +14,7 @@ from pyproj import CRS
 from rasterio.transform import Affine
 from tests.clients.netcdf_programs import run
 from tests.clients.places import FILL, Place
-from tests.clients.programs import needs_program
+from tests.clients.programs import ZARR2, needs, needs_program
 
 # each in degrees and in the Arctic's or Antarctic's metres: CRS and west, south, east, north
 MAPS = {
@@ -109,8 +110,34 @@ def by_subset(address, place, directory):
     return of_file(directory / "subset.nc", DATE)
 
 
+def by_zarr(address, place, directory):
+    with xr.open_zarr(f"{address.removesuffix('opendap')}zarr", zarr_format=2, decode_coords="all") as opened:
+        x, y = axes(opened.variables)
+        layer = opened["v"].isel(time=DATE)
+        return placed(layer[x].to_numpy(), layer[y].to_numpy(), layer.to_numpy(), opened["mapping"].attrs)
+
+
+ZARR2_SCRIPT = """
+import json, sys
+import numpy, xarray
+opened = xarray.open_zarr(sys.argv[1]).isel(time=int(sys.argv[2]))
+x, y = ("lon", "lat") if "lon" in opened.variables else ("x", "y")
+numpy.savez("date.npz", x=opened[x], y=opened[y], layer=opened["v"])
+print(json.dumps(opened["mapping"].attrs))
+"""
+
+
+def by_zarr2(address, place, directory):
+    """As zarr-python 2 does, and xarray of its time."""
+    printed = run(
+        ZARR2, "-c", ZARR2_SCRIPT, f"{address.removesuffix('opendap')}zarr", str(DATE), cwd=directory
+    )
+    read = np.load(directory / "date.npz")
+    return placed(read["x"], read["y"], read["layer"], json.loads(printed))
+
+
 CLIENTS = [
-    by_netcdf4, by_parameters, by_xarray, by_pydap, by_subset,
+    by_zarr, pytest.param(by_zarr2, marks=needs("zarr 2", ZARR2.exists())), by_netcdf4, by_parameters, by_xarray, by_pydap, by_subset,
     pytest.param(by_ncks, marks=needs_program("ncks")), pytest.param(by_cdo, marks=needs_program("cdo")),
 ]  # fmt: skip
 
