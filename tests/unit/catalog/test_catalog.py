@@ -4,6 +4,7 @@ import asyncio
 import gc
 import logging
 import threading
+from unittest.mock import AsyncMock
 
 import numpy as np
 import pytest
@@ -65,7 +66,9 @@ async def test_many_callers_share_one_opening(catalog, openings):
     assert openings.calls == 1
 
 
-async def test_a_failure_is_told_to_all_who_wait_and_not_remembered(catalog, openings):
+async def test_a_failure_is_told_to_all_who_wait_and_not_remembered(catalog, openings, monkeypatch):
+    # whose look at the files takes longer would come after the failure
+    monkeypatch.setattr(catalog, "refresh", AsyncMock())
     openings.failures = 1
     waiting = [asyncio.ensure_future(catalog.get("a")) for _ in range(5)]
     await openings.begun.wait()
