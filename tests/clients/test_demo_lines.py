@@ -11,7 +11,6 @@ import sys
 import time
 from importlib.util import find_spec
 
-import h5py
 import matplotlib.image
 import netCDF4
 import numpy as np
@@ -20,6 +19,7 @@ import pyproj
 import pytest
 import rasterio
 import zarr
+from tests.clients.demo_cubes import Demo
 
 from cubegate.demo import lines
 from cubegate.demo.lines import BBOX, ICE_X, ICE_Y, LAT, LON
@@ -34,27 +34,17 @@ pytestmark = pytest.mark.skipif(bool(unbuilt), reason=f"not built yet: {', '.joi
 NAMES = [pytest.param(line.name, id=f"{line.tool}: {line.name}") for line in lines("http://server")]
 
 
-class Demo:
+class RunningDemo(Demo):
     """A running `cubegate demo`, and its granules read without it."""
 
     def __init__(self, directory, port, log):
-        self.directory, self.log = directory, log
+        super().__init__(directory)
+        self.log = log
         self.lines = {line.name: line for line in lines(f"http://127.0.0.1:{port}")}
-        self.granules = sorted((directory / "granules").iterdir(), key=lambda path: path.name.split("_")[7])
-        with h5py.File(self.granules[0]) as file:
-            self.x, self.y = file["x"][:], file["y"][:]
 
-    def displacement(self, number):
-        with h5py.File(self.granules[number]) as file:
-            return file["displacement"][:]
-
-    def dates(self):
-        return [pd.Timestamp(path.name.split("_")[7][:-1]) for path in self.granules]
-
-    def series(self):
-        x, y = pyproj.Transformer.from_crs(4326, 32611, always_xy=True).transform(LON, LAT)
-        row, column = np.abs(self.y - y).argmin(), np.abs(self.x - x).argmin()
-        return np.array([self.displacement(number)[row, column] for number in range(24)])
+    def printed_series(self):
+        """The series of the place that the lines name."""
+        return self.series(*pyproj.Transformer.from_crs(4326, 32611, always_xy=True).transform(LON, LAT))
 
     def window(self, y, x):
         """The rows and columns of pixel centres, each of which must be exactly one of the grid's."""
@@ -83,7 +73,7 @@ def demo(tmp_path_factory):
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.1)
-            yield Demo(directory, port, log)
+            yield RunningDemo(directory, port, log)
         finally:
             process.terminate()
 
@@ -114,7 +104,7 @@ def run(demo, tmp_path):
 def check_python_series(demo, printed, _):
     rows = [line.split() for line in printed.splitlines() if re.match(r"\d{4}-", line)]
     assert [pd.Timestamp(f"{row[0]} {row[1]}") for row in rows] == demo.dates()
-    np.testing.assert_allclose([float(row[2]) for row in rows], demo.series(), atol=1e-6)
+    np.testing.assert_allclose([float(row[2]) for row in rows], demo.printed_series(), atol=1e-6)
 
 
 def check_python_ice(demo, printed, _):
@@ -133,7 +123,9 @@ def check_csv(demo, printed, _):
     body = [line for line in printed.splitlines() if not line.startswith("#")]
     rows = list(csv.DictReader(io.StringIO("\n".join(body))))
     assert [pd.Timestamp(row["time"]).tz_localize(None) for row in rows] == demo.dates()
-    np.testing.assert_array_equal(np.array([row["displacement"] for row in rows], dtype="f4"), demo.series())
+    np.testing.assert_array_equal(
+        np.array([row["displacement"] for row in rows], dtype="f4"), demo.printed_series()
+    )
 
 
 def check_png(demo, _, file):
