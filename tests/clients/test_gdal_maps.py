@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import rasterio.crs
 from tests.clients.gdal_tools import describe, refused, run, subdatasets, translate, warp
+from tests.clients.pictures import numbers_of
 from tests.clients.places import COLUMNS, DATES, RESCALE, ROWS
 from tests.clients.programs import needs_program
-from tests.clients.screens import Expected, colours_of
+from tests.clients.screens import Expected
 
 pytestmark = [
     pytest.mark.gdal,
@@ -24,22 +25,7 @@ WIDTH, HEIGHT = 240, 180
 
 def shown(raster):
     """The value n + 0.5 of each pixel of colour number n, NaN where it is transparent."""
-    pixels = raster.values.astype(int)
-    opaque = pixels[3] == 255
-    assert (opaque | (pixels[3] == 0)).all()
-    colours = packed(colours_of(COLORMAP).T)
-    order = np.argsort(colours)
-    asked = packed(pixels[:3, opaque])
-    numbers = order[np.searchsorted(colours, asked, sorter=order).clip(max=len(order) - 1)]
-    np.testing.assert_array_equal(colours[numbers], asked)
-    found = np.full(opaque.shape, np.nan, "f4")
-    found[opaque] = numbers + 0.5
-    return found
-
-
-def packed(colours):
-    red, green, blue = colours
-    return (red << 16) + (green << 8) + blue
+    return numbers_of(np.moveaxis(raster.values, 0, -1), COLORMAP)
 
 
 def check(raster, place, date, crs, compared):
