@@ -5,8 +5,11 @@ import subprocess
 from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import rasterio
+from tests.clients.programs import needs_program
 
+NEEDS_GDAL = [pytest.mark.gdal, needs_program("gdal_translate")]
 # said of each array of texts beside the ones that are read
 NO_TEXTS = "ERROR 1: Invalid or unsupported format for dtype: |O\n"
 

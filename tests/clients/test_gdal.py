@@ -1,7 +1,6 @@
 """GDAL's command line tools read cubes and subsets over HTTP, with the right CRS, place and values."""
 
 import json
-import subprocess
 import urllib.error
 import urllib.request
 from types import SimpleNamespace
@@ -13,15 +12,12 @@ import pytest
 import rasterio
 import xarray as xr
 import yaml
-from tests.clients.programs import needs_program
+from tests.clients.gdal_tools import NEEDS_GDAL, run
 
 from cubegate.app import create_app
 from cubegate.settings import load_settings
 
-pytestmark = [
-    pytest.mark.gdal,
-    needs_program("gdal_translate"),
-]
+pytestmark = NEEDS_GDAL
 
 ROWS, COLUMNS = 45, 70
 NODATA = {"displacement": "NaN", "speed": -32767, "mask": None}
@@ -118,13 +114,6 @@ def source(cubes, grid, name, date=None):
     """Read an array of a cube's granule, without the server."""
     with h5py.File(cubes.directory / f"{grid}.nc") as file:
         return file[name][...] if date is None else file[name][date]
-
-
-def run(*command, cwd):
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 0, result.stderr
-    assert "ERROR" not in result.stderr, result.stderr
-    return result.stdout
 
 
 def zarr_name(cubes, grid, variable, date=None):

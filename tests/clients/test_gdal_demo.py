@@ -7,13 +7,9 @@ import h5py
 import numpy as np
 import pytest
 import rasterio.crs
-from tests.clients.gdal_tools import describe, filled, run, subdatasets, translate
-from tests.clients.programs import needs_program
+from tests.clients.gdal_tools import NEEDS_GDAL, describe, filled, run, subdatasets, translate
 
-pytestmark = [
-    pytest.mark.gdal,
-    needs_program("gdal_translate"),
-]
+pytestmark = NEEDS_GDAL
 
 # what is read of each band: rows, columns, and GDAL's options for them
 WINDOW = slice(100, 112), slice(20, 160)

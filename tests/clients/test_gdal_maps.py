@@ -5,16 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 import rasterio.crs
-from tests.clients.gdal_tools import describe, refused, run, subdatasets, translate, warp
+from tests.clients.gdal_tools import NEEDS_GDAL, describe, refused, run, subdatasets, translate, warp
 from tests.clients.pictures import numbers_of
 from tests.clients.places import COLUMNS, DATES, RESCALE, ROWS
-from tests.clients.programs import needs_program
 from tests.clients.screens import Expected
 
-pytestmark = [
-    pytest.mark.gdal,
-    needs_program("gdal_translate"),
-]
+pytestmark = NEEDS_GDAL
 
 COLORMAP = "turbo"
 STYLE = f"rescale={RESCALE}&colormap={COLORMAP}"

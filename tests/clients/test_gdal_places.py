@@ -9,15 +9,11 @@ import numpy as np
 import pytest
 import rasterio.crs
 from pyproj import Transformer
-from tests.clients.gdal_tools import describe, filled, run, translate, warp
+from tests.clients.gdal_tools import NEEDS_GDAL, describe, filled, run, translate, warp
 from tests.clients.places import COLUMNS, DATES, ROWS
-from tests.clients.programs import needs_program
 from tests.clients.screens import Expected
 
-pytestmark = [
-    pytest.mark.gdal,
-    needs_program("gdal_translate"),
-]
+pytestmark = NEEDS_GDAL
 
 IDS = ("pole", "south", "seam", "aleutians")
 # GDAL asks DAP for each row alone, which takes its time
