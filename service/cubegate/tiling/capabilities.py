@@ -147,8 +147,8 @@ def _dimensions(element: ET.Element, facts: ServiceFacts, layer: Layer) -> None:
         named = {"name": "time", "units": "ISO8601"}
         found.append((named, iso(layer.times[-1]), describe_dates(layer.times)))
     for dimension in layer.dimensions:
-        named = {"name": dimension.name, "units": dimension.units}
-        found.append((named, dimension.values[0], ",".join(dimension.values)))
+        named = {"name": legal(dimension.name), "units": legal(dimension.units)}
+        found.append((named, legal(dimension.values[0]), ",".join(dimension.values)))
     for named, default, extent in found:
         chosen = {"default": default, "multipleValues": "0", "nearestValue": "0"}
         if facts.new:
