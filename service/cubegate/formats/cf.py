@@ -121,14 +121,21 @@ def _attributes(attributes: Mapping[Any, Any], *, packed: bool) -> dict[str, Any
     # The valid range of packed data is in packed units: beside unpacked values it would mask them.
     dropped = _RESERVED | set(_RANGES) if packed else _RESERVED
     return {
-        str(key): _attribute(value)
+        _text(str(key)): _attribute(value)
         for key, value in attributes.items()
         if key not in dropped and value is not None
     }
 
 
+def _text(text: str) -> str:
+    # it would end there for who reads the file, if it could be written
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
 def _attribute(value: Any) -> Any:
-    if isinstance(value, (str, float, np.integer, np.floating)):
+    if isinstance(value, str):
+        return _text(value)
+    if isinstance(value, (float, np.integer, np.floating)):
         return value
     if isinstance(value, (bool, np.bool_)):
         return str(bool(value)).lower()
@@ -138,7 +145,7 @@ def _attribute(value: Any) -> Any:
         np.asarray(value) if isinstance(value, (list, tuple, np.ndarray)) and len(value) else np.array(None)
     )
     if array.ndim == 1 and array.dtype.kind in "iufU":
-        return array if array.dtype.kind != "U" else array.tolist()
+        return array if array.dtype.kind != "U" else [_text(str(each)) for each in value]
     return json.dumps(value, default=str, ensure_ascii=False)
 
 

@@ -197,6 +197,7 @@ def test_odd_attributes_do_not_break_the_file(cube, file):
     odd = {
         "nested": {"a": [1, {"b": None}]}, "none": None, "flag": True, "huge": 2**70, "words": ["a", "b"], "empty": [],
         "DIMENSION_LIST": "x", "NAME": "y", "coordinates": "x y", "mixed": [1, "a"], "numbers": [1, 2],
+        "zero": "a\0b", "zeros": ["a\0", "\0"], "z\0": "",
     }  # fmt: skip
     result.dataset["displacement"].attrs.update(odd)
     result.dataset.attrs.update({**odd, "history": "2020: made"})
@@ -206,6 +207,7 @@ def test_odd_attributes_do_not_break_the_file(cube, file):
         assert variable.flag == "true"
         assert variable.huge == str(2**70)
         assert variable.words == ["a", "b"]
+        assert (variable.zero, variable.zeros) == ("a\ufffdb", ["a\ufffd", "\ufffd"])
         assert variable.numbers.tolist() == [1, 2]
         assert found.history.splitlines()[0] == "2020: made"
         np.testing.assert_array_equal(
