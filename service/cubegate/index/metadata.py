@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,9 @@ import numpy as np
 from cubegate.errors import NotFound
 
 JSON = Any
+
+# halves of characters, which JSON and h5py can hold (a text that is not UTF-8), and no text that is sent
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,8 @@ class ArrayMetadata:
         declared_fill: the value that means "missing" to CF readers; None where none is declared.
         codecs: how a chunk is encoded.
         document: the metadata document as stored, `.zarray` or `zarr.json`.
+
+    What is no Unicode in `attributes` becomes U+FFFD, in those of groups too.
     """
 
     path: str
@@ -62,6 +68,9 @@ class ArrayMetadata:
     declared_fill: Any
     codecs: CodecsV2 | CodecsV3
     document: Mapping[str, JSON]
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attributes", _as_unicode(self.attributes))
 
     @property
     def zarr_format(self) -> Literal[2, 3]:
@@ -103,6 +112,17 @@ class GroupMetadata:
 
     path: str
     attributes: Mapping[str, JSON] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "attributes", _as_unicode(self.attributes))
+
+
+def _as_unicode(value: JSON) -> JSON:
+    if isinstance(value, str):
+        return _SURROGATES.sub("\N{REPLACEMENT CHARACTER}", value)
+    if isinstance(value, Mapping):
+        return {_as_unicode(name): _as_unicode(each) for name, each in value.items()}
+    return [_as_unicode(each) for each in value] if isinstance(value, list) else value
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The documents of whole cubes, read through zarr-python and xarray in both formats."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -229,6 +230,18 @@ def test_nan_in_attributes_is_bare():
     documents = ZarrDocuments(hierarchy_of(array_v2("v", "<f4", attributes={"valid_min": float("nan")})))
     assert b'"valid_min": NaN' in documents.get("v/.zattrs").body
     assert b'"valid_min": NaN' in documents.get("zarr.json").body
+
+
+def test_texts_that_are_no_unicode_are_sent_with_a_mark_in_their_place():
+    odd = {"units": "\udcb0C", "k\ud800": ["a", {"b": "\udce9"}], "valid_min": 1}
+    hierarchy = hierarchy_of(array_v2("v", "<f4", attributes=odd))
+    hierarchy = replace(hierarchy, groups={"": GroupMetadata("", odd)})
+    documents = ZarrDocuments(hierarchy)
+    said = {"units": "\ufffdC", "k\ufffd": ["a", {"b": "\ufffd"}], "valid_min": 1}
+    for key in ("v/.zattrs", ".zattrs", "v/zarr.json", "zarr.json"):
+        body = body_of(documents, key)
+        attributes = body.get("attributes", body)
+        assert {name: attributes[name] for name in said} == said
 
 
 def test_arrays_without_a_form_are_left_out_with_the_reason():
