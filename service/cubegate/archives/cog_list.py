@@ -11,6 +11,7 @@ from itertools import product
 import numpy as np
 
 from cubegate.errors import InvalidParameter
+from cubegate.query.nanoseconds import moment
 
 _YEAR, _DAY = re.compile(r"\d{4}"), re.compile(r"(\d{4})-?(\d{2})-?(\d{2})")
 _MOMENT = re.compile(r"\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}(\.\d{1,9})?)?Z?")
@@ -46,12 +47,12 @@ def parse_moment(text: str) -> Moment:
     """
     try:
         if _YEAR.fullmatch(text):
-            start, end = (np.datetime64(f"{int(text) + n:04}-01-01", "ns") for n in (0, 1))
-            return Moment(np.datetime64(f"{text}-07-02", "ns"), (start, end))
+            start, end = (moment(f"{int(text) + n:04}-01-01") for n in (0, 1))
+            return Moment(moment(f"{text}-07-02"), (start, end))
         if day := _DAY.fullmatch(text):
-            return Moment(np.datetime64("-".join(day.groups()), "ns"))
+            return Moment(moment("-".join(day.groups())))
         if _MOMENT.fullmatch(text):
-            return Moment(np.datetime64(text.removesuffix("Z").replace(" ", "T"), "ns"))
+            return Moment(moment(text.removesuffix("Z").replace(" ", "T")))
     except ValueError:
         pass
     raise InvalidParameter(

@@ -17,6 +17,7 @@ from cubegate.archives.piece import Piece
 from cubegate.archives.stacking import Layer, stack_layers
 from cubegate.errors import InvalidParameter, InvalidReference
 from cubegate.index.index import Index
+from cubegate.query.nanoseconds import moment
 
 _DATE = re.compile(r"(\d{4})-?(\d{2})-?(\d{2})(?:[T_ -]?(\d{2}):?(\d{2}):?(\d{2})?)?")
 _CFTIME_ERRORS = (ValueError, TypeError, OverflowError)
@@ -201,7 +202,7 @@ def _scalar_date(value: Any, attributes: Any, name: str) -> np.datetime64:
     units, calendar = str(attributes.get("units", "")), str(attributes.get("calendar", "standard"))
     try:
         date = cftime.num2date(float(value), units, calendar, only_use_cftime_datetimes=True)
-        return np.datetime64(date.isoformat(), "ns")
+        return moment(date.isoformat())
     except _CFTIME_ERRORS:
         raise InvalidReference(f"has a {name!r} that is no date") from None
 
@@ -210,6 +211,6 @@ def _read_date(text: str) -> np.datetime64:
     match = _DATE.search(text)
     year, month, day, *clock = (part or "00" for part in (match.groups() if match else ("", "", "")))
     try:
-        return np.datetime64(f"{year}-{month}-{day}T{':'.join(clock)}", "ns")
+        return moment(f"{year}-{month}-{day}T{':'.join(clock)}")
     except ValueError:
         raise InvalidReference(f"has a date that cannot be read ({text[:60]!r})") from None

@@ -23,6 +23,7 @@ from cubegate.index.location import Inlined
 from cubegate.index.metadata import ArrayMetadata
 from cubegate.index.references import ReferenceCollector
 from cubegate.index.table import INLINED, Rows, TextTable, table_in_c_order
+from cubegate.query.nanoseconds import in_unit, moments
 from cubegate.store.decoder import decode
 
 STACKED = "source_file_name"
@@ -161,15 +162,16 @@ def _decoded(values: NDArray[Any], attributes: Mapping[str, Any]) -> NDArray[np.
     try:
         if values.dtype.kind in "SUO":
             texts = [text.decode() if isinstance(text, bytes) else str(text) for text in values.tolist()]
-            return np.array([text.rstrip("Z\0 ") for text in texts], "M8[ns]")
+            return moments([text.rstrip("Z\0 ") for text in texts])
         if values.dtype.kind == "M":
-            return values.astype("M8[ns]")
+            return in_unit(values, "M8[ns]")
         if "units" not in attributes:
             return None
         found = decode_cf_datetime(
             values, str(attributes["units"]), str(attributes.get("calendar", "standard"))
         )
-        return np.asarray(found).astype("M8[ns]")
+        found = np.asarray(found)
+        return in_unit(found, "M8[ns]") if found.dtype.kind == "M" else found.astype("M8[ns]")
     except (ValueError, TypeError, OverflowError, UnicodeDecodeError):
         return None
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from cubegate.query.nanoseconds import moment
+
 INSAR_GAMMA, INSAR_BURST, INSAR_MULTI_BURST, RTC_GAMMA = (
     "INSAR_GAMMA",
     "INSAR_ISCE_BURST",
@@ -137,7 +139,8 @@ def _product(kind: str, found: re.Match[str]) -> ProductName:
 def _moment(text: str) -> np.datetime64:
     day = f"{text[:4]}-{text[4:6]}-{text[6:8]}"
     clock = f"T{text[9:11]}:{text[11:13]}:{text[13:15]}" if "T" in text else ""
-    return np.datetime64(f"{day}{clock}", "s")
+    read: np.datetime64 = moment(f"{day}{clock}").astype("M8[s]")
+    return read
 
 
 def _orbit(said: Mapping[str, str | None]) -> tuple[int | None, str | None]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from cubegate.chunks.address import shown
 from cubegate.errors import InvalidParameter, InvalidReference, NotFound
+from cubegate.query.nanoseconds import moment
 
 Kind = Literal["kerchunk", "zarr", "file", "geotiff"]
 
@@ -144,9 +145,8 @@ def _time_of(properties: JSON) -> np.datetime64 | None:
     said = properties.get("datetime") or properties.get("start_datetime")
     if said is None:
         return None
-    moment = datetime.fromisoformat(str(said))
-    naive = moment.astimezone(UTC).replace(tzinfo=None) if moment.tzinfo else moment
-    return np.datetime64(naive, "ns")
+    read = datetime.fromisoformat(str(said))
+    return moment(read.astimezone(UTC).replace(tzinfo=None) if read.tzinfo else read)
 
 
 def collection_settings(cubes: Iterator[JSON]) -> dict[str, Any]:

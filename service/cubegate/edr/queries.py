@@ -20,6 +20,7 @@ from cubegate.query.cube import CubeQuery
 from cubegate.query.filtering import AnyQuery
 from cubegate.query.grid import Grid
 from cubegate.query.interval import iso, parse_interval
+from cubegate.query.nanoseconds import moments
 from cubegate.query.placing import placed_in
 from cubegate.query.position import PositionQuery
 from cubegate.query.selection import Selection, Shape
@@ -131,11 +132,11 @@ def _finish_path(
 
 def _civil(times: Sequence[str]) -> np.ndarray[Any, np.dtype[np.datetime64]]:
     try:
-        return np.array([text.rstrip("Z") for text in times], "M8[ns]")
+        return moments([text.rstrip("Z") for text in times])
     except ValueError:
         raise InvalidParameter(
             "coords",
-            "The times of this dataset are of another calendar than the civil one.",
+            "The times of this dataset are of another calendar than the civil one, or beyond 1678 to 2261.",
             accepted="LINESTRING(x y,x y) with datetime",
         ) from None
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubegate.errors import NotAcceptable
+from cubegate.query.nanoseconds import in_unit
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +55,16 @@ def _common_times(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
             "ask for one cube."
         )
     filled = [part for part in parts if part.size] or [parts[0]]
-    joined = np.concatenate(filled)
-    for part in filled:
-        # a finer unit reaches less far
-        if (
-            part.dtype.kind == "M"
-            and (part.astype(joined.dtype).astype(part.dtype) != part)[~np.isnat(part)].any()
-        ):
-            raise NotAcceptable("The times of these cubes are too far apart to stand on one axis.")
-    return joined
+    if kinds == {"M"}:
+        finest = np.result_type(*filled)
+        try:
+            # a finer unit reaches less far
+            filled = [in_unit(part, finest) for part in filled]
+        except OverflowError:
+            raise NotAcceptable(
+                "The times of these cubes are too far apart to stand on one axis: ask for one cube."
+            ) from None
+    return np.concatenate(filled)
 
 
 def _occurrences(ranks: NDArray[np.intp]) -> NDArray[np.intp]:

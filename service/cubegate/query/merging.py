@@ -144,8 +144,12 @@ def merged_dtype(parts: Sequence[Part], name: str, *, gaps: bool) -> np.dtype[An
 def _is_exact(values: NDArray[Any], dtype: np.dtype[Any]) -> bool:
     if values.dtype == dtype:
         return True
-    with np.errstate(invalid="ignore", over="ignore"):
-        back = values.astype(dtype).astype(values.dtype)
+    try:
+        with np.errstate(invalid="ignore", over="ignore"):
+            back = values.astype(dtype).astype(values.dtype)
+    except OverflowError:
+        # times too far from 1970 for a finer unit
+        return False
     return bool(np.array_equal(back, values, equal_nan=values.dtype.kind in "fcmM"))
 
 

@@ -11,6 +11,7 @@ import xarray as xr
 
 from cubegate.errors import InvalidParameter
 from cubegate.query.grid import Grid
+from cubegate.query.nanoseconds import in_unit
 
 RELATIVE_TOLERANCE = 1e-6
 NAMED_VALUES = 12
@@ -85,10 +86,18 @@ def _equal_numbers(values: np.ndarray[Any, Any], text: str) -> np.ndarray[Any, A
 
 
 def _equal_times(values: np.ndarray[Any, Any], text: str) -> np.ndarray[Any, Any]:
+    text = text.rstrip("Zz")
+    none = np.zeros(values.shape, bool)
+    if not text[-1:].isdigit():
+        return none
     try:
-        return np.asarray(values == np.datetime64(text.rstrip("Zz")), bool)
-    except ValueError:
-        return np.zeros(values.shape, bool)
+        asked = np.array(np.datetime64(text))
+        unit = np.promote_types(values.dtype, asked.dtype)
+        found = np.asarray(in_unit(values, unit) == in_unit(asked, unit), bool)
+    except (ValueError, OverflowError):
+        return none
+    # with nanoseconds written, NumPy reads far years as others
+    return found if str(asked)[:4] == text[:4] else none
 
 
 def _text(value: Any) -> str:

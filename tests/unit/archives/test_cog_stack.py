@@ -523,7 +523,20 @@ def test_times_as_people_write_them(text, time):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "202", "2020-13-01", "20201301", "2020-01", "now", "2020-01-31T25:00", "9" * 99]
+    "text",
+    [
+        "",
+        "202",
+        "2020-13-01",
+        "20201301",
+        "2020-01",
+        "now",
+        "2020-01-31T25:00",
+        "9" * 99,
+        "1600",
+        "2262",
+        "9999-12-31",
+    ],
 )
 def test_what_is_no_time(text):
     with pytest.raises(InvalidParameter):
