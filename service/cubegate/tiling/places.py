@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import math
 
 import numpy as np
 from numpy.typing import NDArray
 from pyproj import CRS
 from pyproj.exceptions import ProjError
 
-from cubegate.query.crs import find_places, same_crs
+from cubegate.query.crs import find_places, same_crs, the_short_way, turn_of
 from cubegate.query.lattice import Lattice
 
 Places = tuple[NDArray[np.float64], NDArray[np.float64]]
@@ -20,8 +19,6 @@ CHECKS = 12
 # how far, in cells, what is interpolated may be from what PROJ says
 TOLERANCE = 1e-3
 TURN = 360.0
-# the width of the world on web maps, in metres
-WORLD = 2 * math.pi * 6_378_137.0
 
 
 def find_pixels(lattice: Lattice, crs: CRS, cell: tuple[float, float]) -> Places:
@@ -49,19 +46,14 @@ def _transformed(lattice: Lattice, crs: CRS) -> Places:
 def _places(
     source: CRS, target: CRS, x: NDArray[np.float64], y: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
-    if is_web_mercator(source):
-        # PROJ has no place beyond the antimeridian, where such maps go on
-        x = np.where(np.abs(x) > WORLD / 2, (x + WORLD / 2) % WORLD - WORLD / 2, x)
+    turn = turn_of(source)
+    if turn is not None and not source.is_geographic:
+        # maps go on beyond the antimeridian, any number of turns
+        x = np.where(np.abs(x) > turn / 2, the_short_way(x, turn), x)
     try:
         return find_places(source, target, x, y)
     except ProjError:
         return x, y, np.zeros(x.shape, bool)
-
-
-@functools.lru_cache(maxsize=64)
-def is_web_mercator(crs: CRS) -> bool:
-    """Tell whether it is that of web maps, EPSG:3857."""
-    return bool(crs.to_epsg() == 3857)
 
 
 def _interpolated(lattice: Lattice, crs: CRS, cell: tuple[float, float]) -> Places | None:
@@ -83,7 +75,7 @@ def _interpolated(lattice: Lattice, crs: CRS, cell: tuple[float, float]) -> Plac
     off_x = _combined(down[rows], x, across[columns]) - true_x
     off_y = _combined(down[rows], y, across[columns]) - true_y
     if crs.is_geographic:
-        off_x = (off_x + TURN / 2) % TURN - TURN / 2
+        off_x = the_short_way(off_x, TURN)
     if max(np.abs(off_x).max() / cell[0], np.abs(off_y).max() / cell[1]) > TOLERANCE:
         return None
     return _combined(down, x, across), _combined(down, y, across)
