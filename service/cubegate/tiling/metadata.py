@@ -28,7 +28,10 @@ def lonlat_bounds(layer: Layer) -> Bounds:
 
 
 def boxes_in_degrees(layer: Layer) -> list[Bounds]:
-    """Return the box around each cube of a layer, whose east may be beyond 180; none where one is unknown."""
+    """Return the box around each cube of a layer, whose east may be beyond 180.
+
+    None at all where one is unknown, or where there are more than `_MOST_BOUNDS` cubes.
+    """
     found = [_bounds(part.footprint) for part in layer.parts[:_MOST_BOUNDS]]
     known = [each for each in found if each is not None]
     return known if len(known) == len(layer.parts) else []

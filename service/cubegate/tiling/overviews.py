@@ -1,4 +1,4 @@
-"""Overviews of a variable: coarser groups of the same cube, told by an attribute of its group."""
+"""Overviews of a variable: coarser groups of its cube, or of a store beside it, told by an attribute."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import xarray as xr
 from pyproj import CRS
 from pyproj.exceptions import ProjError
 
-from cubegate.query.crs import find_places
+from cubegate.query.crs import find_places, the_short_way
 from cubegate.query.lattice import Lattice
 
 _MOST_LEVELS = 32
@@ -51,6 +51,6 @@ def cells_a_pixel(lattice: Lattice, crs: CRS, cell: tuple[float, float]) -> floa
         return 0.0
     sides: list[Any] = [each[axis][known] - found[0][axis][known] for each in found[1:] for axis in (0, 1)]
     if crs.is_geographic:
-        sides[0], sides[2] = ((side + 180) % 360 - 180 for side in (sides[0], sides[2]))
+        sides[0], sides[2] = (the_short_way(side, 360.0) for side in (sides[0], sides[2]))
     area = np.abs(sides[0] * sides[3] - sides[1] * sides[2])
     return float(np.median(np.sqrt(area))) / math.sqrt(cell[0] * cell[1]) * _SLACK
