@@ -105,9 +105,9 @@ async def find_collections(
 ) -> tuple[list[Description], int | None]:
     """Return up to `limit` of the wanted cubes from the one numbered `offset`, and where the next begins.
 
-    `wanted` tells by the place, the first and last time, the parameters and the texts of a description.
-
-    There is none empty before the last, unless it took too long: clients take an empty page for the end.
+    `wanted` tells by the place, the first and last time, the parameters and the texts of a description. The
+    second is None at the end. No page before the last is empty, unless it took longer than `PATIENCE`:
+    clients take an empty page for the end.
     """
     await services.catalog.refresh()
     ids = services.catalog.ids()
