@@ -81,4 +81,4 @@ def _read_box(text: str) -> Bounds:
     west, south, east, north = numbers
     if not (-90 <= south <= north <= 90 and -360 <= west <= 540 and -360 <= east <= 540):
         raise InvalidParameter(BBOX.name, f"{text[:80]!r} is no box on Earth.", accepted=accepted)
-    return west, south, east + 360 * (east < west), north
+    return west, south, west + (east - west) % 360 if east < west else east, north

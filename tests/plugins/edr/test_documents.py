@@ -159,6 +159,7 @@ def test_collections_come_in_pages(edr, conforms, server):
         ({"bbox": "-119,35,-118,36"}, ["globe", "plain", "utm"]),
         ({"bbox": "-119,35,0,-118,36,9"}, ["globe", "plain", "utm"]),
         ({"bbox": "170,60,-50,80"}, ["globe", "plain", "polar"]),
+        ({"bbox": "300,35,-118,36"}, ["globe", "plain", "utm"]),
         ({"datetime": "2019-01-01T00:00:00Z"}, ["globe", "plain"]),
         ({"datetime": "../2020-01-03T00:00:00Z"}, ["globe", "plain", "utm"]),
         ({"datetime": "2020-02-01T00:00:00Z/..", "bbox": "-119,35,-118,36"}, ["globe", "plain", "utm"]),
