@@ -11,6 +11,8 @@ from tests.clients.places import COLOURS, COLUMNS, ROWS
 
 # of a cell: nearer to a border than this, a pixel may show the cell on either side
 NEAR = 0.01
+# of the width of the world in EPSG:3857, in metres
+HALF = 20037508.342789244
 LONGEST = 30
 
 
@@ -45,7 +47,7 @@ class Expected:
         down = north - (np.arange(height) + 0.5) * (north - south) / height
         self.numbers = place.warped(date, crs, bounds, width, height)
         # a map that goes beyond the end of the world goes on at its beginning
-        half = {"EPSG:3857": 20037508.342789244, "EPSG:4326": 180}.get(crs, np.inf)
+        half = {"EPSG:3857": HALF, "EPSG:4326": 180}.get(crs, np.inf)
         for turn in (-2 * half, 2 * half) if np.isfinite(half) else ():
             beyond = (across > half) if turn < 0 else (across < -half)
             if beyond.any():

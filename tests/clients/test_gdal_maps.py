@@ -8,14 +8,13 @@ import rasterio.crs
 from tests.clients.gdal_tools import NEEDS_GDAL, describe, refused, run, subdatasets, translate, warp
 from tests.clients.pictures import numbers_of
 from tests.clients.places import COLUMNS, DATES, RESCALE, ROWS
-from tests.clients.screens import Expected
+from tests.clients.screens import HALF, Expected
 
 pytestmark = NEEDS_GDAL
 
 COLORMAP = "turbo"
 STYLE = f"rescale={RESCALE}&colormap={COLORMAP}"
 VERSIONS = ("1.3.0", "1.1.1")
-HALF = 20037508.342789244
 WIDTH, HEIGHT = 240, 180
 
 

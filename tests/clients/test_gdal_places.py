@@ -11,14 +11,13 @@ import rasterio.crs
 from pyproj import Transformer
 from tests.clients.gdal_tools import NEEDS_GDAL, describe, filled, run, translate, warp
 from tests.clients.places import COLUMNS, DATES, ROWS
-from tests.clients.screens import Expected
+from tests.clients.screens import HALF, Expected
 
 pytestmark = NEEDS_GDAL
 
 IDS = ("pole", "south", "seam", "aleutians")
 # GDAL asks DAP for each row alone, which takes its time
 BY_DAP = ("pole", "seam")
-HALF = 20037508.342789244
 SIZE = 240, 180
 
 

@@ -13,13 +13,12 @@ from owslib.wms import WebMapService
 from pyproj import Transformer
 from tests.clients.pictures import shown_numbers
 from tests.clients.places import COLUMNS, DATES, RESCALE, ROWS
-from tests.clients.screens import Expected
+from tests.clients.screens import HALF, Expected
 from tests.wms_schemas import NEW, OLD, WMSSchemas
 
 VERSIONS = pytest.mark.parametrize("version", [NEW, OLD])
 WIDTH, HEIGHT = 200, 150
 COLORMAP = "turbo"
-HALF = 20037508.342789244
 # west, south, east, north
 MAPS = [
     ("pole", "EPSG:4326", (-180, 60, 180, 90)),

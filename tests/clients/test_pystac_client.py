@@ -15,7 +15,7 @@ from pyproj import CRS, Transformer
 from pystac.validation import validate_dict
 from tests.clients.pictures import shown_numbers
 from tests.clients.places import COLUMNS, DATES, RESCALE, ROWS
-from tests.clients.screens import Expected
+from tests.clients.screens import HALF, Expected
 from tests.tile_documents import check_tilejson
 
 SCHEMA = Path(__file__).resolve().parents[3] / "shared/data/conformance/stac_datacube/json-schema/schema.json"
@@ -86,7 +86,7 @@ def test_collections_are_valid_with_the_datacube_extension(catalog, demo_url):
     validator = jsonschema.Draft7Validator(json.loads(SCHEMA.read_text("utf-8")), registry=registry)
     for one in (catalog, pystac_client.Client.open(f"{demo_url}/stac")):
         for each in one.get_collections():
-            document = httpx.get(each.get_self_href()).json()
+            document = httpx.get(each.get_self_href(), timeout=60).json()
             assert [error.message for error in validator.iter_errors(document)] == []
             # without the extension, whose schema pystac would fetch
             validate_dict({**document, "stac_extensions": []})
@@ -126,11 +126,11 @@ def test_each_asset_leads_to_the_granules_values(catalog, places, compared):
             np.testing.assert_array_equal(opened["time"].values, DATES)
         with netCDF4.Dataset(assets["dap"].href) as opened:
             np.testing.assert_array_equal(opened["v"][:].filled(np.nan), expected)
-        edr = httpx.get(assets["edr"].href).json()
+        edr = httpx.get(assets["edr"].href, timeout=60).json()
         lon, lat = cell_centres(place)
         place_text = f"POINT({lon[61, 99]} {lat[61, 99]})"
         position = edr["data_queries"]["position"]["link"]["href"]
-        series = httpx.get(position, params={"coords": place_text}).json()
+        series = httpx.get(position, params={"coords": place_text}, timeout=60).json()
         assert series["ranges"]["v"]["values"] == expected[:, 61, 99].tolist()
         compared(expected)
         compared(expected)
@@ -142,6 +142,7 @@ def test_the_tiles_of_the_assets_are_gdals_warp(catalog, places, compared):
         described = httpx.get(
             catalog.get_collection(name).assets["tiles"].href,
             params={"rescale": RESCALE, "colormap": "turbo", "datetime": str(DATES[1])[:10]},
+            timeout=60,
         ).json()
         check_tilejson(described)
         longitude, latitude, _ = described["center"]
@@ -151,22 +152,21 @@ def test_the_tiles_of_the_assets_are_gdals_warp(catalog, places, compared):
         assert name in ("pole", "south") or aside.max() < 12
         zoom = min(described["maxzoom"], 3 if name in ("pole", "south") else 6)
         count = 2**zoom
-        half = 20037508.342789244
         there_x, there_y = Transformer.from_crs("OGC:CRS84", 3857, always_xy=True).transform(
             longitude, latitude
         )
-        column = min(int((there_x + half) / (2 * half) * count), count - 1)
-        row = int((half - there_y) / (2 * half) * count)
+        column = min(int((there_x + HALF) / (2 * HALF) * count), count - 1)
+        row = int((HALF - there_y) / (2 * HALF) * count)
         address = described["tiles"][0]
         for key, number in (("{z}", zoom), ("{x}", column), ("{y}", row)):
             address = address.replace(key, str(number))
-        found = shown_numbers(httpx.get(address).content, "turbo")
-        side = 2 * half / count
+        found = shown_numbers(httpx.get(address, timeout=60).content, "turbo")
+        side = 2 * HALF / count
         bounds = (
-            -half + column * side,
-            half - (row + 1) * side,
-            -half + (column + 1) * side,
-            half - row * side,
+            -HALF + column * side,
+            HALF - (row + 1) * side,
+            -HALF + (column + 1) * side,
+            HALF - row * side,
         )
         expected = Expected(place, 1, "EPSG:3857", bounds=bounds, size=(256, 256))
         np.testing.assert_array_equal(found[expected.clear], expected.numbers[expected.clear])

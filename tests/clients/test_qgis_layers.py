@@ -17,10 +17,10 @@ from tests.clients.qgis_process import (
     draw,
     xyz,
 )
+from tests.clients.screens import HALF
 
 pytestmark = NEEDS_QGIS
 
-HALF = 20037508.342789244
 NAMES = ("pole", "south", "seam", "aleutians")
 
 

@@ -18,13 +18,12 @@ from tests.clients.qgis_process import (
     draw,
     wms,
 )
-from tests.clients.screens import Expected, colours_of
+from tests.clients.screens import HALF, Expected, colours_of
 
 pytestmark = NEEDS_QGIS
 
 LAST = len(DATES) - 1
 OLD = f"version=1.1.1&{STYLE}"
-HALF = 20037508.342789244
 # QGIS 3.22 takes this CRS for one that is northing first
 SWAPPED = "EPSG:3031"
 # place, CRS, bounds, size. The pixels are such that no rounding in QGIS adds one to a part of a map
