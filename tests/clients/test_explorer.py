@@ -91,7 +91,7 @@ def test_a_click_on_a_pixel_plots_the_numbers_of_the_granules(page, base, demo, 
     link = page.run("document.querySelector('#points a').getAttribute('href')")
     assert urlsplit(link).path == "datasets/opera-f11116/timeseries"
     assert parse_qs(urlsplit(link).query).keys() == {"x", "y", "variables", "f"}
-    rows = [line for line in httpx.get(urljoin(base, link)).text.splitlines() if line[0] != "#"]
+    rows = [line for line in httpx.get(urljoin(base, link), timeout=60).text.splitlines() if line[0] != "#"]
     np.testing.assert_array_equal(np.array([row.split(",")[1] for row in rows[1:]], "f4"), demo.series(X, Y))
     # the table says the same to those who cannot see the plot
     said = page.run(
@@ -201,7 +201,7 @@ def test_a_box_is_priced_first_and_downloads_the_cells_of_the_granules(page, bas
 def test_a_box_that_is_too_large_is_told_so_and_not_offered(page, base):
     opened(page, f"{base}#cube=its-live&variable=v&box=-195000,-2282600,-175200,-2261000&dates=all")
     page.wait("document.getElementById('price').textContent.includes('cells')")
-    price = httpx.get(f"{base}datasets/its-live/estimate?variables=v").json()
+    price = httpx.get(f"{base}datasets/its-live/estimate?variables=v", timeout=60).json()
     assert f"{price['cells']:,} cells" in page.text("#price")
 
 

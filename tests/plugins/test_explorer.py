@@ -36,7 +36,7 @@ class Links(HTMLParser):
 @pytest.mark.parametrize("path", ["/", "/docs"])
 def test_a_page_and_all_that_it_names_come_from_this_server_under_a_strict_policy(server, path):
     root = str(server.client.base_url).removesuffix("datasets/")
-    page = httpx.get(urljoin(root, path))
+    page = httpx.get(urljoin(root, path), timeout=60)
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     policy = dict(part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";"))
     assert policy["default-src"] == "'none'"
@@ -49,7 +49,7 @@ def test_a_page_and_all_that_it_names_come_from_this_server_under_a_strict_polic
         if not link.startswith("#"):
             url = urljoin(f"{root}{path[1:]}", link)
             assert url.startswith(root), link
-            assert httpx.get(url).status_code == 200, url
+            assert httpx.get(url, timeout=60).status_code == 200, url
 
 
 def test_files_outside_of_the_page_are_not_served(server):
@@ -61,12 +61,14 @@ def test_files_outside_of_the_page_are_not_served(server):
         "explorer/",
         "explorer/none.js",
     ):
-        answer = httpx.get(f"{root}/{name}")
+        answer = httpx.get(f"{root}/{name}", timeout=60)
         assert answer.status_code == 404, name
         assert answer.headers["content-type"] == "application/problem+json"
-    assert httpx.head(f"{root}/").status_code == 200
-    held = httpx.get(f"{root}/explorer/explorer.css")
-    again = httpx.get(f"{root}/explorer/explorer.css", headers={"If-None-Match": held.headers["etag"]})
+    assert httpx.head(f"{root}/", timeout=60).status_code == 200
+    held = httpx.get(f"{root}/explorer/explorer.css", timeout=60)
+    again = httpx.get(
+        f"{root}/explorer/explorer.css", headers={"If-None-Match": held.headers["etag"]}, timeout=60
+    )
     assert (again.status_code, again.content) == (304, b"")
 
 
@@ -182,8 +184,8 @@ def test_a_combined_cube_is_described_by_its_members(tmp_path, running):
 def test_files_of_the_page_are_sent_as_gzip_to_who_takes_it(server):
     root = str(server.client.base_url).removesuffix("/datasets/")
     url = f"{root}/explorer/vendor/ol/dist/ol.js"
-    plain = httpx.get(url, headers={"Accept-Encoding": "identity"})
-    small = httpx.get(url, headers={"Accept-Encoding": "gzip, deflate, br"})
+    plain = httpx.get(url, headers={"Accept-Encoding": "identity"}, timeout=60)
+    small = httpx.get(url, headers={"Accept-Encoding": "gzip, deflate, br"}, timeout=60)
     assert plain.content == small.content == (VENDORED / "ol/dist/ol.js").read_bytes()
     assert "content-encoding" not in plain.headers
     assert small.headers["content-encoding"] == "gzip"
@@ -194,14 +196,14 @@ def test_files_of_the_page_are_sent_as_gzip_to_who_takes_it(server):
     assert small.headers["content-security-policy"] == plain.headers["content-security-policy"]
     for answer, accepted in ((plain, "identity"), (small, "gzip")):
         headers = {"Accept-Encoding": accepted, "If-None-Match": f'"other", W/{answer.headers["etag"]}'}
-        held = httpx.get(url, headers=headers)
+        held = httpx.get(url, headers=headers, timeout=60)
         assert (held.status_code, held.content) == (304, b"")
         assert held.headers["etag"] == answer.headers["etag"]
         assert "Accept-Encoding" in held.headers["vary"]
     # what is held as gzip is not what a client without it may go on using
     headers = {"Accept-Encoding": "identity", "If-None-Match": small.headers["etag"]}
-    assert httpx.get(url, headers=headers).status_code == 200
-    head = httpx.head(url, headers={"Accept-Encoding": "gzip"})
+    assert httpx.get(url, headers=headers, timeout=60).status_code == 200
+    head = httpx.head(url, headers={"Accept-Encoding": "gzip"}, timeout=60)
     assert (head.content, head.headers["content-length"]) == (b"", small.headers["content-length"])
 
 
@@ -211,7 +213,7 @@ def test_files_of_the_page_are_sent_as_gzip_to_who_takes_it(server):
 )  # fmt: skip
 def test_gzip_is_sent_where_it_is_accepted(server, accepted, taken):
     root = str(server.client.base_url).removesuffix("/datasets/")
-    answer = httpx.get(f"{root}/", headers={"Accept-Encoding": accepted})
+    answer = httpx.get(f"{root}/", headers={"Accept-Encoding": accepted}, timeout=60)
     assert ("content-encoding" in answer.headers) == taken
     assert "<title>cubegate</title>" in answer.text
 
@@ -219,6 +221,6 @@ def test_gzip_is_sent_where_it_is_accepted(server, accepted, taken):
 def test_nothing_of_the_data_is_compressed_once_more(server):
     root = str(server.client.base_url)
     for path in ("utm/zarr/displacement/0.0.0", "utm/zarr/.zmetadata", "utm/description"):
-        answer = httpx.get(f"{root}{path}", headers={"Accept-Encoding": "gzip"})
+        answer = httpx.get(f"{root}{path}", headers={"Accept-Encoding": "gzip"}, timeout=60)
         assert answer.status_code == 200
         assert "content-encoding" not in answer.headers

@@ -30,7 +30,7 @@ def root(server):
 
 
 def collection(root, name, status=200):
-    response = httpx.get(f"{root}/stac/collections/{name}")
+    response = httpx.get(f"{root}/stac/collections/{name}", timeout=60)
     assert response.status_code == status, response.text
     return response.json()
 
@@ -71,15 +71,15 @@ def test_cubes_are_described_as_the_extension_asks(root, name):
 
 
 def test_the_landing_page_is_a_valid_catalog(root):
-    document = httpx.get(f"{root}/stac").json()
+    document = httpx.get(f"{root}/stac", timeout=60).json()
     validate_dict(document)
     links = {link["rel"]: link for link in document["links"]}
     for rel in ("self", "root", "service-desc", "service-doc", "conformance", "data"):
-        response = httpx.get(links[rel]["href"])
+        response = httpx.get(links[rel]["href"], timeout=60)
         assert response.status_code == 200, rel
         assert response.headers["content-type"].replace("; ", ";").startswith(links[rel]["type"])
-    assert httpx.get(links["conformance"]["href"]).json()["conformsTo"] == document["conformsTo"]
-    assert set(httpx.get(links["service-desc"]["href"]).json()["paths"]) == {
+    assert httpx.get(links["conformance"]["href"], timeout=60).json()["conformsTo"] == document["conformsTo"]
+    assert set(httpx.get(links["service-desc"]["href"], timeout=60).json()["paths"]) == {
         "/stac", "/stac/api", "/stac/conformance", "/stac/collections", "/stac/collections/{collection_id}"
     }  # fmt: skip
 
@@ -131,8 +131,8 @@ def test_assets_lead_to_the_data(root, decoded):
     with netCDF4.Dataset(found.assets["dap"].href) as opened:
         opened.set_auto_maskandscale(False)
         assert np.array_equal(opened["displacement"][...], expected.values, equal_nan=True)
-    assert httpx.get(found.assets["edr"].href).json()["id"] == "utm"
-    assert httpx.get(found.assets["tiles"].href).json()["tilejson"]
+    assert httpx.get(found.assets["edr"].href, timeout=60).json()["id"] == "utm"
+    assert httpx.get(found.assets["tiles"].href, timeout=60).json()["tilejson"]
     assert all(asset.media_type and asset.roles for asset in found.assets.values())
 
 
@@ -140,14 +140,14 @@ def test_pages_follow_each_other(root):
     catalog = pystac_client.Client.open(f"{root}/stac")
     address, seen = f"{root}/stac/collections?limit=1", []
     while address:
-        page = httpx.get(address).json()
+        page = httpx.get(address, timeout=60).json()
         seen += [each["id"] for each in page["collections"]]
         assert (len(page["collections"]), page["numberReturned"]) == (1, 1)
         address = next((link["href"] for link in page["links"] if link["rel"] == "next"), None)
     assert seen == PLACED == [each.id for each in catalog.get_collections()]
     for query in ("limit=0", "limit=101", "limit=x", "offset=-1", "none=1", "limit=1&limit=2"):
-        assert httpx.get(f"{root}/stac/collections?{query}").status_code == 400, query
-    assert httpx.get(f"{root}/stac/collections?offset=100").json()["collections"] == []
+        assert httpx.get(f"{root}/stac/collections?{query}", timeout=60).status_code == 400, query
+    assert httpx.get(f"{root}/stac/collections?offset=100", timeout=60).json()["collections"] == []
 
 
 SEARCHES = [
@@ -183,7 +183,10 @@ def test_collections_are_found_by_place_time_and_words(root, asked, expected, li
      "datetime=2021/2020"],
 )  # fmt: skip
 def test_a_search_that_means_nothing_is_400(root, query):
-    assert httpx.get(f"{root}/stac/collections?{query}").json()["parameter"] in ("bbox", "datetime")
+    assert httpx.get(f"{root}/stac/collections?{query}", timeout=60).json()["parameter"] in (
+        "bbox",
+        "datetime",
+    )
 
 
 def test_the_catalog_is_at_its_address_with_a_slash_too(root):
