@@ -11,8 +11,11 @@ import pytest
 REQUIRED = bool(os.environ.get("CUBEGATE_TEST_CLIENTS"))
 # Debian builds QGIS for its own Python
 DEBIAN_PYTHON = "/usr/bin/python3"
+_ROOT = Path(__file__).resolve().parents[2]
 # the environment of zarr-python before version 3
-ZARR2 = Path(__file__).resolve().parents[2] / ".venv-zarr2" / "bin" / "python"
+ZARR2 = _ROOT / ".venv-zarr2" / "bin" / "python"
+# the packages of zarrita, for node and for browsers
+ZARRITA = _ROOT / ".zarrita" / "node_modules"
 
 
 def needs(name, found):
@@ -22,6 +25,9 @@ def needs(name, found):
 
 def needs_program(name):
     return needs(name, shutil.which(name))
+
+
+NEEDS_ZARRITA = [needs("zarrita", ZARRITA.exists()), needs_program("node")]
 
 
 def answers(*command):

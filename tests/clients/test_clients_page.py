@@ -16,7 +16,7 @@ import numpy as np
 import pyproj
 import pytest
 from tests.clients.chromium import LONGEST, PROGRAM, chromium
-from tests.clients.programs import DEBIAN_PYTHON, ZARR2, answers, needs, needs_program
+from tests.clients.programs import DEBIAN_PYTHON, ZARR2, ZARRITA, answers, needs, needs_program
 
 from cubegate.demo.lines import LAT, LON
 
@@ -28,7 +28,6 @@ BLOCK = re.compile(
 )
 NUMBER = re.compile(r"(?<![\w.])-?\d+\.\d+(?:[eE][-+]?\d+)?(?![\w.])")
 UNTRIED = ("julia", "matlab")
-ZARRITA = ROOT / ".zarrita" / "node_modules"
 # what a first line names, where it is not what runs the language
 PYTHONS = {
     "# PyQGIS": (DEBIAN_PYTHON, needs("PyQGIS", answers(DEBIAN_PYTHON, "-c", "import qgis"))),

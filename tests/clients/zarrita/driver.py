@@ -13,9 +13,9 @@ from starlette.applications import Starlette
 from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
+from tests.clients.programs import ZARRITA
 
 HERE = Path(__file__).parent
-INSTALLED = HERE.parents[2] / ".zarrita" / "node_modules"
 # what zarrita keeps the values of a type in
 KINDS = {
     "Int8Array": "i1", "Int16Array": "<i2", "Int32Array": "<i4", "BigInt64Array": "<i8",
@@ -98,7 +98,7 @@ class Workshop:
         def file(name):
             return Route(f"/{name}", lambda _: FileResponse(HERE / name))
 
-        modules = Mount("/node_modules", StaticFiles(directory=INSTALLED))
+        modules = Mount("/node_modules", StaticFiles(directory=ZARRITA))
         return Starlette(
             routes=[Route("/values/{name:path}", keep, methods=["PUT"]), *map(file, ("page.html", "reader.mjs")), modules]
         )  # fmt: skip
@@ -117,7 +117,7 @@ class Workshop:
 def run_in_node(jobs, sink, directory):
     """Answer jobs by node, in a new `directory`, since it looks for packages beside a script."""
     directory.mkdir()
-    (directory / "node_modules").symlink_to(INSTALLED)
+    (directory / "node_modules").symlink_to(ZARRITA)
     for name in ("reader.mjs", "run.mjs"):
         (directory / name).write_bytes((HERE / name).read_bytes())
     result = subprocess.run(

@@ -3,11 +3,11 @@
 import h5py
 import numpy as np
 import pytest
-from tests.clients.programs import needs, needs_program
-from tests.clients.zarrita.driver import INSTALLED, Job
+from tests.clients.programs import NEEDS_ZARRITA
+from tests.clients.zarrita.driver import Job
 from tests.clients.zarrita.expected import OF_ZARR, attributes, part, same
 
-pytestmark = [needs("zarrita", INSTALLED.exists()), needs_program("node")]
+pytestmark = NEEDS_ZARRITA
 TREES = ("zarr", "zarr-plain")
 VERSIONS = ("v2", "v3")
 WAYS = [(tree, version) for tree in TREES for version in VERSIONS]

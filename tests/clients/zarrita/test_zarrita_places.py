@@ -7,11 +7,11 @@ import pytest
 import rasterio.warp
 from rasterio.transform import Affine, from_bounds
 from tests.clients.places import COLUMNS, PARTS, ROWS
-from tests.clients.programs import needs, needs_program
-from tests.clients.zarrita.driver import INSTALLED, Job
+from tests.clients.programs import NEEDS_ZARRITA
+from tests.clients.zarrita.driver import Job
 from tests.clients.zarrita.expected import OF_ZARR, attributes, same
 
-pytestmark = [needs("zarrita", INSTALLED.exists()), needs_program("node")]
+pytestmark = NEEDS_ZARRITA
 NAMES = ("pole", "south", "seam", "aleutians")
 WAYS = [(tree, version) for tree in ("zarr", "zarr-plain") for version in ("v2", "v3")]
 WIDTH, HEIGHT = 181, 157

@@ -6,12 +6,12 @@ import h5py
 import numpy as np
 import pytest
 import zarr
-from tests.clients.programs import needs, needs_program
+from tests.clients.programs import NEEDS_ZARRITA
 from tests.clients.zarrita.cubes import CODECS_2, CODECS_3, COLUMNS, GRANULES, LAYERS, ROWS, make_cubes
-from tests.clients.zarrita.driver import INSTALLED, Job
+from tests.clients.zarrita.driver import Job
 from tests.clients.zarrita.expected import OF_ZARR, attributes, same
 
-pytestmark = [needs("zarrita", INSTALLED.exists()), needs_program("node")]
+pytestmark = NEEDS_ZARRITA
 WAYS = [(tree, version) for tree in ("zarr", "zarr-plain") for version in ("v2", "v3")]
 # codecs that zarrita 0.7.5 does not know, as it says itself
 UNKNOWN = {("zarr", "v2", "bz2"), ("zarr", "v3", "bz2"), ("zarr", "v2", "checksum")}
