@@ -16,6 +16,7 @@ from cubegate.query.in_thread import in_thread
 from cubegate.tiling import wms
 from cubegate.tiling.capabilities import MEDIA_TYPES, ServiceFacts, write_capabilities
 from cubegate.tiling.feature_info import describe_cell, write_info
+from cubegate.tiling.layers import choose_layer
 from cubegate.tiling.legend import draw_legend
 from cubegate.tiling.map_crs import known_crs
 from cubegate.tiling.picture import Picture, value_at
@@ -85,7 +86,9 @@ async def _capabilities(
 
     async def make() -> bytes:
         layers = await known.layers(cube, given.get("group", ""))
-        return await in_thread(lambda: write_capabilities(facts, list(layers.values())))
+        names = [name for name in given.get("layers", "").split(",") if name] or list(layers)
+        chosen = [choose_layer(layers, name, "layers") for name in dict.fromkeys(names)]
+        return await in_thread(lambda: write_capabilities(facts, chosen))
 
     return await respond_small(request, cube, MEDIA_TYPES[version], make)
 

@@ -263,6 +263,19 @@ def test_the_boxes_of_the_capabilities_are_in_the_order_of_their_crs(server):
     assert list(dict.fromkeys(order)) == wanted
 
 
+def test_the_capabilities_of_some_layers(server):
+    def named(**asked):
+        root = parse(server.ask("/utm/wms", request="GetCapabilities", **asked).text)
+        return [each.findtext(f"{WMS}Name") for each in root.findall(f".//{WMS}Layer/{WMS}Layer")]
+
+    assert named(LAYERS="quality,displacement") == ["quality", "displacement"]
+    assert set(named(layers="")) == set(named()) > {"quality", "displacement"}
+    refused = parse(server.ask("/utm/wms", 400, request="GetCapabilities", layers="quality,nothing").text)[0]
+    assert refused.get("code") == "LayerNotDefined"
+    assert "'nothing'" in refused.text
+    assert "quality" in refused.text
+
+
 def test_versions_are_negotiated(server):
     for asked, version in (
         ({}, NEW),

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, urlencode
 from xml.etree import ElementTree as ET
 
+from numpy.typing import NDArray
+
+from cubegate.errors import BudgetExceeded
+from cubegate.formats.times import iso_times
 from cubegate.query.crs import Bounds
-from cubegate.query.interval import iso
 from cubegate.tiling.colours import SOME
 from cubegate.tiling.dates import describe_dates
 from cubegate.tiling.layers import Layer
@@ -21,6 +25,8 @@ from cubegate.tiling.wms import DEFAULT_STYLE, INFO_FORMATS, MAP_FORMAT, MOST_PI
 from cubegate.tiling.wms_errors import MEDIA_TYPES as ERROR_TYPES
 from cubegate.tiling.wms_errors import legal
 
+# characters of the places along dimensions, in all
+_MOST_TEXT = 2**25
 MEDIA_TYPES = {NEW: "text/xml", OLD: "application/vnd.ogc.wms_xml"}
 _DOCTYPE = (
     '<!DOCTYPE WMT_MS_Capabilities SYSTEM "http://schemas.opengis.net/wms/1.1.1/WMS_MS_Capabilities.dtd">\n'
@@ -50,8 +56,22 @@ class ServiceFacts:
         return f"{self.address}?{query}&" if query else f"{self.address}?"
 
 
+@dataclass(frozen=True)
+class _Stated:
+    """What is said of a dimension: its name and unit, the default, and all places along it."""
+
+    named: Mapping[str, str]
+    default: str
+    extent: str
+
+
 def write_capabilities(facts: ServiceFacts, layers: Sequence[Layer]) -> bytes:
-    """Return the document."""
+    """Return the document.
+
+    Raises:
+        BudgetExceeded: the dates and other places along dimensions are too many for one document.
+    """
+    stated = _state_dimensions(layers)
     root = ET.Element("WMS_Capabilities" if facts.new else "WMT_MS_Capabilities", {"version": facts.version})
     if facts.new:
         root.set("xmlns", "http://www.opengis.net/wms")
@@ -72,8 +92,8 @@ def write_capabilities(facts: ServiceFacts, layers: Sequence[Layer]) -> bytes:
     _text(ET.SubElement(capability, "Exception"), "Format", "XML" if facts.new else ERROR_TYPES[OLD])
     whole = ET.SubElement(capability, "Layer")
     _text(whole, "Title", facts.title)
-    for layer in layers:
-        _layer(whole, facts, layer)
+    for layer, dimensions in zip(layers, stated, strict=True):
+        _layer(whole, facts, layer, dimensions)
     head = b'<?xml version="1.0" encoding="UTF-8"?>\n' + (b"" if facts.new else _DOCTYPE.encode())
     return head + ET.tostring(root, "unicode").encode() + b"\n"
 
@@ -108,7 +128,7 @@ def _requests(capability: ET.Element, facts: ServiceFacts) -> None:
         _resource(get, facts, facts.asking())
 
 
-def _layer(parent: ET.Element, facts: ServiceFacts, layer: Layer) -> None:
+def _layer(parent: ET.Element, facts: ServiceFacts, layer: Layer, dimensions: Sequence[_Stated]) -> None:
     element = ET.SubElement(parent, "Layer", {"queryable": "1", "opaque": "0"})
     _text(element, "Name", layer.name)
     _text(element, "Title", f"{layer.title} ({layer.units})" if layer.units else layer.title)
@@ -133,7 +153,7 @@ def _layer(parent: ET.Element, facts: ServiceFacts, layer: Layer) -> None:
         turned = facts.new and name != "CRS:84" and is_north_first(known[name])
         ordered = (box_there[1], box_there[0], box_there[3], box_there[2]) if turned else box_there
         ET.SubElement(element, "BoundingBox", {"CRS" if facts.new else "SRS": name, **_sides(ordered)})
-    _dimensions(element, facts, layer)
+    _dimensions(element, facts, dimensions)
     _styles(element, facts, layer)
 
 
@@ -141,23 +161,48 @@ def _sides(box: Bounds) -> dict[str, str]:
     return {name: f"{side:.12g}" for name, side in zip(("minx", "miny", "maxx", "maxy"), box, strict=True)}
 
 
-def _dimensions(element: ET.Element, facts: ServiceFacts, layer: Layer) -> None:
-    found: list[tuple[dict[str, str], str, str]] = []
-    if layer.times is not None:
-        named = {"name": "time", "units": "ISO8601"}
-        found.append((named, iso(layer.times[-1]), describe_dates(layer.times)))
-    for dimension in layer.dimensions:
-        named = {"name": legal(dimension.name), "units": legal(dimension.units)}
-        found.append((named, legal(dimension.values[0]), ",".join(dimension.values)))
-    for named, default, extent in found:
-        chosen = {"default": default, "multipleValues": "0", "nearestValue": "0"}
+def _state_dimensions(layers: Sequence[Layer]) -> list[list[_Stated]]:
+    dates: dict[Any, _Stated] = {}
+    found: list[list[_Stated]] = []
+    length = 0
+    for layer in layers:
+        stated: list[_Stated] = []
+        if layer.times is not None:
+            # most layers have the same
+            key = layer.times.tobytes() if layer.times.dtype.kind == "M" else tuple(layer.times)
+            if key not in dates:
+                dates[key] = _state_dates(layer.times)
+            stated.append(dates[key])
+        for dimension in layer.dimensions:
+            named = {"name": legal(dimension.name), "units": legal(dimension.units)}
+            stated.append(_Stated(named, legal(dimension.values[0]), ",".join(dimension.values)))
+        found.append(stated)
+        length += sum(len(each.extent) for each in stated)
+        if length > _MOST_TEXT:
+            raise BudgetExceeded(
+                {"characters": length},
+                {"characters": _MOST_TEXT},
+                f"Name some of the {len(layers)} layers by layers=NAME,NAME.",
+            )
+    return found
+
+
+def _state_dates(times: NDArray[Any]) -> _Stated:
+    (last,) = iso_times(times[-1:])
+    return _Stated({"name": "time", "units": "ISO8601"}, str(last), describe_dates(times))
+
+
+def _dimensions(element: ET.Element, facts: ServiceFacts, stated: Sequence[_Stated]) -> None:
+    for each in stated:
+        chosen = {"default": each.default, "multipleValues": "0", "nearestValue": "0"}
         if facts.new:
-            _text(element, "Dimension", extent, {**named, **chosen})
+            _text(element, "Dimension", each.extent, {**each.named, **chosen})
         else:
-            ET.SubElement(element, "Dimension", named)
+            ET.SubElement(element, "Dimension", dict(each.named))
     if not facts.new:
-        for named, default, extent in found:
-            _text(element, "Extent", extent, {"name": named["name"], "default": default, "nearestValue": "0"})
+        for each in stated:
+            chosen = {"name": each.named["name"], "default": each.default, "nearestValue": "0"}
+            _text(element, "Extent", each.extent, chosen)
 
 
 def _styles(element: ET.Element, facts: ServiceFacts, layer: Layer) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubegate.errors import InvalidParameter
+from cubegate.formats.times import iso_times
 from cubegate.query.interval import Instant, Interval, iso, parse_interval
 from cubegate.tiling.layers import Layer
 
@@ -75,7 +76,7 @@ def describe_dates(times: NDArray[Any]) -> str:
     period = _period(times)
     if period:
         return f"{iso(times[0])}/{iso(times[-1])}/{period}"
-    return ",".join(map(iso, times))
+    return ",".join(text for text in iso_times(times) if text is not None)
 
 
 def _period(times: NDArray[Any]) -> str:
