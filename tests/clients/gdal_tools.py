@@ -1,13 +1,12 @@
 """GDAL's command line tools, and what they write, read by rasterio."""
 
 import json
-import subprocess
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import rasterio
-from tests.clients.programs import needs_program
+from tests.clients.programs import ended, needs_program
 
 NEEDS_GDAL = [pytest.mark.gdal, needs_program("gdal_translate")]
 # said of each array of texts beside the ones that are read
@@ -16,7 +15,7 @@ NO_TEXTS = "ERROR 1: Invalid or unsupported format for dtype: |O\n"
 
 def run(*command, cwd):
     """Run a tool, which must say nothing of errors; returns what it prints."""
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    result = ended(command, cwd)
     assert result.returncode == 0, result.stderr
     assert "ERROR" not in result.stderr.replace(NO_TEXTS, ""), result.stderr
     return result.stdout
@@ -24,7 +23,7 @@ def run(*command, cwd):
 
 def refused(*command, cwd):
     """Run a tool that must fail; returns its errors."""
-    result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, check=False)
+    result = ended(command, cwd)
     assert result.returncode != 0, result.stdout
     return result.stderr
 

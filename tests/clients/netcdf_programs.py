@@ -1,30 +1,23 @@
 """Runs netCDF's command line programs, and reads what they print and write without them."""
 
-import subprocess
-
 import h5py
 import netCDF4
 import numpy as np
+from tests.clients.programs import ended
 
 
 def run(*command, cwd):
     """Run a program in `cwd`; returns what it prints, and fails where it does not end well."""
-    result = _run(command, cwd)
+    result = ended(command, cwd)
     assert result.returncode == 0, f"{result.stdout[-2000:]}\n{result.stderr[-2000:]}"
     return result.stdout
 
 
 def fail(*command, cwd):
     """Run a program that must not end well; returns what it says."""
-    result = _run(command, cwd)
+    result = ended(command, cwd)
     assert result.returncode != 0, result.stdout[-2000:]
     return result.stdout + result.stderr
-
-
-def _run(command, cwd):
-    return subprocess.run(
-        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=120, check=False
-    )
 
 
 def compile_cdl(text, cwd):

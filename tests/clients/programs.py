@@ -1,4 +1,4 @@
-"""Clients that pip does not install: which tests drive them, and what happens where one is missing."""
+"""Clients that pip does not install: which tests drive them and how, and what happens where one is missing."""
 
 import functools
 import os
@@ -40,6 +40,13 @@ def answers(*command):
         )
 
     return found
+
+
+def ended(command, cwd):
+    """Run a program to its end in `cwd`; returns its exit status and what it says."""
+    return subprocess.run(
+        [str(part) for part in command], cwd=cwd, capture_output=True, text=True, timeout=300, check=False
+    )
 
 
 def check_clients(item):
