@@ -5,11 +5,15 @@ import json
 import h5py
 import numpy as np
 import pytest
-from tests.unit.archives.archive import running_archive
+from tests.unit.archives.archive import granule_name, running_archive
 
 from cubegate.chunks.upstream import open_upstreams
+from cubegate.cli import main
 from cubegate.index.build import build_index
 from cubegate.settings import UpstreamSettings
+
+# of granules, by number
+SECONDARY = ["20200104T140734", "20200116T140733", "20200128T140733", "20200209T140733"]
 
 HEIGHT, WIDTH = 20, 24
 
@@ -96,3 +100,30 @@ def configuration(archive, tmp_path):
         "collections: [cubes/*.yaml]\n"
     )
     return file
+
+
+@pytest.fixture
+def publish(archive, tmp_path, write_granule, scan_granule):
+    """Publish a granule of one date; returns its values."""
+
+    def publish(number, **options):
+        name = granule_name(SECONDARY[number], production=options.pop("production", "20250408T164512"))
+        path = tmp_path / f"{name}.nc"
+        values = write_granule(path, 10 * len(archive.granules) + number, **options)
+        archive.add(name, path, scan_granule(path, inline_threshold=0))
+        return values
+
+    return publish
+
+
+@pytest.fixture
+def run(configuration, capsys):
+    """Run a command that must succeed; returns its report."""
+
+    def run(*arguments):
+        code = main([*arguments, "--json", "--config", str(configuration)])
+        said = capsys.readouterr()
+        assert code == 0, said.err
+        return json.loads(said.out)
+
+    return run

@@ -1,43 +1,11 @@
 """Overviews of a cube that grew are copied for the dates that it surely had before, and made for the others."""
 
-import json
-
 import numpy as np
 import pytest
 import zarr
-from tests.unit.archives.archive import FRAME, granule_name
-
-from cubegate.cli import main
+from tests.unit.archives.archive import FRAME
 
 CUBE = f"opera-f{FRAME}"
-SECONDARY = ["20200104T140734", "20200116T140733", "20200128T140733", "20200209T140733"]
-
-
-@pytest.fixture
-def publish(archive, tmp_path, write_granule, scan_granule):
-    """Publish a granule of one date; returns its values."""
-
-    def publish(number, production="20250408T164512"):
-        name = granule_name(SECONDARY[number], production=production)
-        path = tmp_path / f"{name}.nc"
-        values = write_granule(path, 10 * len(archive.granules) + number)
-        archive.add(name, path, scan_granule(path, inline_threshold=0))
-        return values
-
-    return publish
-
-
-@pytest.fixture
-def run(configuration, capsys):
-    """Run a command that must succeed; returns its report."""
-
-    def run(*arguments):
-        code = main([*arguments, "--json", "--config", str(configuration)])
-        said = capsys.readouterr()
-        assert code == 0, said.err
-        return json.loads(said.out)
-
-    return run
 
 
 def halved(values):
@@ -79,7 +47,7 @@ def test_dates_that_may_have_changed_are_made_anew(publish, run, tmp_path, compa
     if change == "late":
         values[1] = publish(1)
     else:
-        values[2] = publish(2, "20260101T000000")
+        values[2] = publish(2, production="20260101T000000")
     assert run("update", CUBE, "--replace")["outcome"] == "replaced"
     second = run("overviews", CUBE)
     assert second["copied_of"] is None

@@ -1,7 +1,6 @@
 """A cube is brought up to date under a running server, and nobody who opened it before reads another value."""
 
 import contextlib
-import json
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -9,7 +8,7 @@ import httpx
 import numpy as np
 import pytest
 import xarray as xr
-from tests.unit.archives.archive import FRAME, granule_name
+from tests.unit.archives.archive import FRAME
 
 from cubegate.app import create_app
 from cubegate.archives.update import why_not_appended
@@ -21,34 +20,6 @@ from cubegate.index.table import UNALLOCATED, Column, TextTable
 from cubegate.settings import load_settings
 
 CUBE = f"opera-f{FRAME}"
-SECONDARY = ["20200104T140734", "20200116T140733", "20200128T140733", "20200209T140733"]
-
-
-@pytest.fixture
-def publish(archive, tmp_path, write_granule, scan_granule):
-    """Publish a granule of one date; returns its values."""
-
-    def publish(number, **options):
-        name = granule_name(SECONDARY[number], production=options.pop("production", "20250408T164512"))
-        path = tmp_path / f"{name}.nc"
-        values = write_granule(path, 10 * len(archive.granules) + number, **options)
-        archive.add(name, path, scan_granule(path, inline_threshold=0))
-        return values
-
-    return publish
-
-
-@pytest.fixture
-def run(configuration, tmp_path, capsys):
-    """Run a command that must succeed; returns its report."""
-
-    def run(*arguments):
-        code = main([*arguments, "--json", "--config", str(configuration)])
-        said = capsys.readouterr()
-        assert code == 0, said.err
-        return json.loads(said.out)
-
-    return run
 
 
 @pytest.fixture
