@@ -25,7 +25,7 @@ from cubegate.query.selection import Selection
 from cubegate.tiling.layers import Layer, Part
 from cubegate.tiling.matrices import TILE
 from cubegate.tiling.overviews import cells_a_pixel
-from cubegate.tiling.sampling import Sampling, cell_sizes, sample
+from cubegate.tiling.sampling import Pixels, Sampling, cell_sizes, sample
 
 # bytes for each pixel: where it lies, its cell, its value and its colour
 PIXEL_NBYTES = 80
@@ -161,16 +161,17 @@ def _sample_all(view: View, lattice: Lattice, coarser: int) -> list[tuple[Part, 
     parts = view.layer.parts
     if len(parts) == 1:
         part = _level(parts[0], view, lattice, coarser)
-        only = sample(part.footprint, lattice, within=_around(part, parts[0]))
+        only = sample(part.footprint, Pixels(lattice), within=_around(part, parts[0]))
         return [] if only is None else [(part, only)]
     box = degrees_of(lattice.bounds, lattice.crs)
     left = np.ones(lattice.height * lattice.width, bool)
     found = []
+    pixels = Pixels(lattice)
     for part in parts:
         if not may_meet(part.footprint.box, box):
             continue
         level = _level(part, view, lattice, coarser)
-        sampling = sample(level.footprint, lattice, left, within=_around(level, part))
+        sampling = sample(level.footprint, pixels, left, within=_around(level, part))
         if sampling is None:
             continue
         left[sampling.inside] = False

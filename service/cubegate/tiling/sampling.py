@@ -66,9 +66,29 @@ def cell_sizes(footprint: Footprint) -> tuple[float, float]:
     return sizes[0] or 1.0, sizes[1] or 1.0
 
 
+class Pixels:
+    """Where the pixels of a lattice lie in the CRS of one grid after the other, found once for each CRS."""
+
+    def __init__(self, lattice: Lattice) -> None:
+        self.lattice = lattice
+        self._known: tuple[Footprint, NDArray[np.float64], NDArray[np.float64]] | None = None
+
+    def on(self, footprint: Footprint) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return x and y, exact to a thousandth of the grid's cells; what was found last is kept."""
+        cell = cell_sizes(footprint)
+        if self._known is not None:
+            before, x, y = self._known
+            if before.crs is footprint.crs and np.allclose(cell_sizes(before), cell, rtol=1e-6, atol=0.0):
+                return x, y
+        self._known = None
+        x, y = find_pixels(self.lattice, footprint.crs, cell)
+        self._known = footprint, x, y
+        return x, y
+
+
 def sample(
     footprint: Footprint,
-    lattice: Lattice,
+    pixels: Pixels,
     left: NDArray[np.bool_] | None = None,
     *,
     within: Footprint | None = None,
@@ -79,7 +99,8 @@ def sample(
     overview, whose last cells may reach beyond it.
     """
     grid = footprint.grid
-    x, y = find_pixels(lattice, footprint.crs, cell_sizes(footprint))
+    lattice = pixels.lattice
+    x, y = pixels.on(footprint)
     iy, ix = _cells(grid.y, y), _cells(grid.x, x)
     held = (iy >= 0) & (ix >= 0)
     if within is not None:

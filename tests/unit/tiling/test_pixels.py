@@ -159,7 +159,7 @@ async def test_a_low_zoom_reads_every_nth_cell_and_shows_one_near_the_centre(
     monkeypatch.setattr(sampling, "MOST_CELLS_A_PIXEL", 0)
     layer = await layer_of("pole")
     lattice = around(parse_crs("EPSG:3857"), 20, 84, 3e6, (16, 16))
-    found = sampling.sample(layer.parts[0].footprint, lattice)
+    found = sampling.sample(layer.parts[0].footprint, sampling.Pixels(lattice))
     assert max(found.stride) > 1
     picture = await plan_picture(View(layer, layer.times[-1]), lattice, limits)
     assert picture.price.cells <= 90
@@ -219,3 +219,23 @@ async def test_a_place_belongs_to_the_first_cube_that_holds_it(made, source, lim
             found[owned]
         ).mean() > 0.99
         assert_alike(np.where(owned, 0, found), np.where(owned, 0, whole), compared)
+
+
+async def test_pixels_are_placed_once_for_all_cubes_of_a_crs(made, source, monkeypatch, limits):
+    asked = []
+
+    def find_pixels(*given):
+        asked.append(given)
+        return places.find_pixels(*given)
+
+    whole = made["utm"][0]
+    strips = [whole.isel(x=slice(first, first + 20)) for first in range(0, 180, 20)]
+    lattice = around(parse_crs("EPSG:3857"), -118.07, 35.22, 9_000, (64, 64))
+    layers = await find_layers([source(strip, f"strip{n}") for n, strip in enumerate(strips)], "")
+    alone = await find_layers([source(whole, "whole")], "")
+    expected = await draw(alone["v"], lattice, limits)
+    monkeypatch.setattr(sampling, "find_pixels", find_pixels)
+    found = await draw(layers["v"], lattice, limits)
+    np.testing.assert_array_equal(found, expected)
+    assert np.isfinite(found).sum() > 1000
+    assert len(asked) == 1
