@@ -249,7 +249,8 @@ def _numbers(values: object) -> np.ndarray:
 
 def _times(texts: list[str | None]) -> np.ndarray:
     return np.array(
-        [np.datetime64("NaT") if not text else np.datetime64(text.rstrip("Z")) for text in texts], "M8[ns]"
+        [np.datetime64("NaT", "ns") if not text else np.datetime64(text.rstrip("Z")) for text in texts],
+        "M8[ns]",
     )
 
 
@@ -364,7 +365,7 @@ def read_netcdf(body: bytes) -> dict[str, np.ndarray]:
                 start = np.datetime64(epoch.replace(" ", "T").rstrip("Z"), "ns")
                 nat = np.isnan(decoded)
                 ticks = (np.where(nat, 0, decoded) * seconds * 1e9).astype("m8[ns]")
-                found[name] = np.where(nat, np.datetime64("NaT"), start + ticks)
+                found[name] = np.where(nat, np.datetime64("NaT", "ns"), start + ticks)
             else:
                 found[name] = decoded
     return found
