@@ -30,11 +30,12 @@ def moments(said: Sequence[str | datetime]) -> NDArray[np.datetime64]:
     Raises:
         ValueError: one is none, or too far from 1970: before 1678 or after 2261.
     """
-    made = np.array(said, "M8[ns]")
+    coarse = np.array(said, "M8[us]")
+    years = coarse[~np.isnat(coarse)].astype("M8[Y]").astype(np.int64) + 1970
     # NumPy reads what lies further as another time without a word
-    if (made.astype("M8[us]") != np.array(said, "M8[us]"))[~np.isnat(made)].any():
+    if ((years < 1678) | (years > 2261)).any():
         raise ValueError("a time lies before 1678 or after 2261")
-    return made
+    return np.array(said, "M8[ns]")
 
 
 def moment(said: str | datetime) -> np.datetime64:
