@@ -55,7 +55,9 @@ def plan_all(wanted: Wanted, cube: Datacube, bridge: LoopThread) -> tuple[list[P
         except InvalidParameter as error:
             left_out[path] = error.detail
             continue
-        reads = sum(price["chunks"] for price in map(_cost, pieces([pyramid])[:1])) * len(pieces([pyramid]))
+        parts = pieces([pyramid])
+        # the first is as large as any
+        reads = _cost(parts[0])["chunks"] * len(parts) if parts else 0
         if pyramid.again > _MOST_AGAIN and reads > _FEW_READS:
             left_out[path] = (
                 f"each of its chunks would be read {pyramid.again:,.0f} times: cut the cube for maps first, "

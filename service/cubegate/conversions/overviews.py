@@ -14,7 +14,6 @@ from uuid import uuid4
 
 from zarr.abc.store import Store
 
-from cubegate.app import open_catalog
 from cubegate.catalog.collection import CollectionFiles, Configured
 from cubegate.catalog.datacube import Datacube
 from cubegate.catalog.opening import overviews_url
@@ -24,6 +23,7 @@ from cubegate.catalog.overviews_record import (
     settings_digest,
 )
 from cubegate.chunks.upstream import Upstreams
+from cubegate.conversions.cube import opened_cube
 from cubegate.conversions.outputs import open_output
 from cubegate.conversions.overview_growth import Earlier, find_earlier, read_record
 from cubegate.conversions.overview_plan import Wanted, plan_all, price_of, read_coordinates, require_some
@@ -32,11 +32,8 @@ from cubegate.errors import ConfigurationError, InvalidParameter, UpstreamRefuse
 from cubegate.index.progress import Progress
 from cubegate.rechunk.overview_building import Piece, build, is_held, pieces
 from cubegate.rechunk.overview_layout import Pyramid
-from cubegate.settings import CacheSettings, load_settings
+from cubegate.settings import load_settings
 from cubegate.store.bridge import LoopThread
-
-# neighbouring blocks may share chunks of the cube
-_CACHE_NBYTES = 2**28
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,28 +96,23 @@ def prepared_overviews(wanted: Wanted) -> Iterator[Prepared]:
         UpstreamError: the cube cannot be opened.
     """
     settings = load_settings(wanted.config, os.environ)
-    reading = settings.model_copy(update={"cache": CacheSettings(memory=_CACHE_NBYTES)})
     log = logging.getLogger("cubegate.catalog")
-    level = log.level
-    # that there are none is known
-    log.setLevel(logging.ERROR)
-    catalog, upstreams, bridge, cache = open_catalog(reading, os.environ)
     with ExitStack() as closing:
-        closing.callback(log.setLevel, level)
-        closing.callback(bridge.close)
-        closing.callback(lambda: bridge.run(cache.aclose()))
-        closing.callback(lambda: bridge.run(upstreams.aclose()))
-        cube = bridge.run(catalog.stored(wanted.dataset))
+        closing.callback(log.setLevel, log.level)
+        # that there are none is known
+        log.setLevel(logging.ERROR)
+        reading = closing.enter_context(opened_cube(settings, wanted.dataset))
+        cube = reading.cube
         files = CollectionFiles(settings.collections, settings.directory).read()
         configured = files[cube.id]
         href, output = _find_place(wanted, configured)
         url = overviews_url(href, configured.file, cube.version)
-        _require_readable(url, upstreams)
+        _require_readable(url, reading.upstreams)
 
         def opened(version: str) -> Store:
             return open_output(f"{output}/{version}.zarr", settings, os.environ)
 
-        yield _prepare(wanted, Place(configured, href, url, opened), cube, bridge)
+        yield _prepare(wanted, Place(configured, href, url, opened), cube, reading.bridge)
 
 
 def _prepare(wanted: Wanted, place: Place, cube: Datacube, bridge: LoopThread) -> Prepared:

@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 import xarray as xr
 from zarr.storage import LocalStore
 
-from cubegate.app import open_catalog
 from cubegate.catalog.datacube import Datacube
+from cubegate.conversions.cube import opened_cube
 from cubegate.conversions.outputs import open_output
 from cubegate.errors import InvalidMetadata, InvalidParameter, NotFound
 from cubegate.index.metadata import Hierarchy, restricted
@@ -22,12 +22,9 @@ from cubegate.rechunk.copying import Endpoints
 from cubegate.rechunk.layout import Layout, Purpose, lay_out
 from cubegate.rechunk.netcdf_target import NetCDFTarget
 from cubegate.rechunk.zarr_target import ZarrTarget, cut
-from cubegate.settings import CacheSettings, Settings, load_settings
+from cubegate.settings import Settings, load_settings
 
 Form = Literal["zarr", "zarr2", "netcdf"]
-
-# neighbouring blocks may share chunks of the source
-_CACHE_NBYTES = 2**28
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,13 +63,8 @@ def opened_rechunk(wanted: Wanted) -> Iterator[Opened]:
         ConfigurationError, UpstreamError: the cube cannot be opened.
     """
     settings = load_settings(wanted.config, os.environ)
-    reading = settings.model_copy(update={"cache": CacheSettings(memory=_CACHE_NBYTES)})
-    catalog, upstreams, bridge, cache = open_catalog(reading, os.environ)
-    with ExitStack() as closing:
-        closing.callback(bridge.close)
-        closing.callback(lambda: bridge.run(cache.aclose()))
-        closing.callback(lambda: bridge.run(upstreams.aclose()))
-        cube = bridge.run(catalog.stored(wanted.dataset))
+    with opened_cube(settings, wanted.dataset) as opened:
+        cube, bridge = opened.cube, opened.bridge
         hierarchy = _wanted_arrays(cube, wanted)
         layouts = bridge.run(_layouts(cube, hierarchy, wanted))
         target = _target(cube, hierarchy, layouts, wanted, settings)
