@@ -7,12 +7,11 @@ import jsonschema
 import pytest
 import referencing
 from openapi_schema_validator import OAS30Validator
+from tests.covjson_schema import SCHEMAS, covjson_validator
 
 CONFORMANCE = Path(__file__).parents[4] / "shared" / "data" / "conformance"
 
 BUNDLED = CONFORMANCE / "ogc_edr" / "ogcapi-environmental-data-retrieval-1.bundled.json"
-
-COVJSON = CONFORMANCE / "covjson" / "validator" / "schemas"
 
 
 @pytest.fixture
@@ -55,7 +54,7 @@ def mend(document):
 @pytest.fixture(scope="module")
 def schemas():
     """Skip where there are no schemas to hold anything to."""
-    if not (BUNDLED.is_file() and COVJSON.is_dir()):
+    if not (BUNDLED.is_file() and SCHEMAS.is_dir()):
         pytest.skip("the OGC schemas are not here")
 
 
@@ -81,17 +80,12 @@ def conforms():
 @pytest.fixture(scope="module")
 def is_covjson(conforms):
     """Check a document against the CoverageJSON schemas, and against that of EDR, where they are here."""
-    if not COVJSON.is_dir():
+    if not SCHEMAS.is_dir():
         return lambda _: None
-    contents = [json.loads(file.read_text()) for file in COVJSON.glob("*.json")]
-    registry = referencing.Registry().with_resources(
-        (content["$id"], referencing.Resource(content, referencing.jsonschema.DRAFT202012))
-        for content in contents
-    )
-    schema = next(content for content in contents if content["$id"] == "/schemas/coveragejson")
+    validator = covjson_validator()
 
     def check(found):
-        jsonschema.Draft202012Validator(schema, registry=registry).validate(found)
+        validator.validate(found)
         conforms(found, "/collections/{collectionId}/area", "application/vnd.cov+json")
 
     return check

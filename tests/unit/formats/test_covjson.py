@@ -1,19 +1,17 @@
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import jsonschema
 import numpy as np
 import pyproj
 import pytest
-import referencing
 import xarray as xr
+from tests.covjson_schema import SCHEMAS, covjson_validator
 
 from cubegate.errors import NotAcceptable
 from cubegate.formats.covjson import CoverageJSONFormat
 
 NAMES = ("displacement", "coherence", "counts", "big", "valid", "label", "observed", "phasor")
-SCHEMAS = Path(__file__).parents[4] / "shared" / "data" / "conformance" / "covjson" / "validator" / "schemas"
 
 
 @pytest.fixture(scope="module")
@@ -21,13 +19,7 @@ def validate():
     """Check a document with the OGC schemas, where they are."""
     if not SCHEMAS.is_dir():
         return lambda _: None
-    contents = [json.loads(file.read_text()) for file in SCHEMAS.glob("*.json")]
-    registry = referencing.Registry().with_resources(
-        (content["$id"], referencing.Resource(content, referencing.jsonschema.DRAFT202012))
-        for content in contents
-    )
-    schema = next(content for content in contents if content["$id"] == "/schemas/coveragejson")
-    return jsonschema.Draft202012Validator(schema, registry=registry).validate
+    return covjson_validator().validate
 
 
 @pytest.fixture
